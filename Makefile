@@ -1,0 +1,64 @@
+# The fresh-machine commands: Python >= 3.11, make and a package index are all they need.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BENCH  ?=
+TESTS  ?= tests
+
+.PHONY: help env demo lab test check format bench lock clean
+
+help:            ## this list
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+
+env: $(VENV)/.run  ## a virtual environment with gloam in it
+
+demo: env        ## the whole perimeter on this machine, step by step
+	@$(BIN)/gloam demo
+
+lab: env         ## a perimeter that stays up, with commands to try
+	@$(BIN)/gloam lab
+
+test: $(VENV)/.dev ## the whole test suite
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(TESTS)
+
+check: $(VENV)/.dev ## lint, format, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## put the code into its one shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.run ## benchmarks beside HAProxy and stunnel
+	$(BIN)/python -m bench $(BENCH)
+
+LOCK = $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+lock: $(VENV)/.dev ## pin every dependency again, with hashes and no addresses
+	echo uv | $(LOCK) - -o requirements-uv.lock
+	$(LOCK) --group build pyproject.toml -o requirements.lock
+	$(LOCK) --group build --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean:           ## forget the environment
+	rm -rf $(VENV) build *.egg-info
+
+# Every hash is checked; --no-deps because a lock already holds the whole closure. uv installs in a second what takes pip
+# fifteen; pip steps in where uv cannot reach the index pip was configured for.
+OPTIONS = -q --no-deps
+INSTALL = $(BIN)/uv pip install --python $(BIN)/python $(OPTIONS) $(1) 2>/dev/null || \
+          $(BIN)/python -m pip install --disable-pip-version-check $(OPTIONS) $(1)
+
+$(VENV)/bin/uv: requirements-uv.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-uv.lock
+	@touch $@
+
+$(VENV)/.run: $(VENV)/bin/uv requirements.lock pyproject.toml
+	@$(call INSTALL,--require-hashes -r requirements.lock)
+	@$(call INSTALL,--no-build-isolation -e .)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@$(call INSTALL,--require-hashes -r requirements-dev.lock)
+	@touch $@
