@@ -1,0 +1,313 @@
+"""The door: a TCP port only those who knocked can reach.
+
+Laws:
+
+1. Nothing ever answers a datagram. Nobody without an open window gets a byte in or out of the TCP port: the cloak keeps
+   them out, and whoever is accepted all the same is reset before anything is read.
+2. A window's end, or the end of the key that opened it, touches no accepted connection.
+3. The cloak follows the windows at once while that is cheap, and within a fraction of a second when it is not; the
+   accept loop asks the windows themselves, so a cloak that lags never lets anybody in.
+4. It fails closed: what cannot be opened stays shut, and is counted.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from spa.admission import Admission, Admit, Drop
+from spa.binding import Place, bind_tcp, bind_udp, place_of
+from spa.cloak import Cloak, CloakName, choose
+from spa.errors import CloakError, DoorError
+from spa.limits import (
+    ACCEPT_BATCH,
+    ACCEPT_PAUSE,
+    BACKLOG,
+    REPORTS_PER_SECOND,
+    ROLL_CHECK,
+    ROLL_PAUSE,
+    SPENT_SECONDS,
+    UPDATE_SHARE,
+)
+from spa.listener import KnockListener
+from spa.packet import IPAddress
+from spa.source import Source, seen_address
+from spa.windows import Windows
+
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close() sends RST instead of FIN
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+def wall_clock_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def _ignore(_answer: Admit | Drop, _source: IPAddress) -> None:
+    """Nobody asked to be told."""
+
+
+class Door:
+    """Accepts connections of those who knocked and hands them, non-blocking and unread, to `on_connection`.
+
+    `on_admit` hears of every knock that opened the door, `on_drop` of knocks that opened under a known key and were
+    refused (a bounded number a second). `listen` and `knock` are (host, port); port 0 takes any, see `bound_listen`.
+    """
+
+    def __init__(
+        self,
+        *,
+        listen: tuple[str, int],
+        knock: tuple[str, int],
+        cloak: CloakName,
+        admission: Admission,
+        on_connection: Callable[[socket.socket, Source], None],
+        on_drop: Callable[[Drop, IPAddress], None] = _ignore,
+        on_admit: Callable[[Admit, IPAddress], None] = _ignore,
+        wall_us: Callable[[], int] = wall_clock_us,
+        windows: Windows | None = None,
+    ) -> None:
+        self._listen, self._knock = Place(*listen), Place(*knock)
+        self._asked = cloak
+        self._admission = admission
+        self._on_connection, self._on_drop, self._on_admit = on_connection, on_drop, on_admit
+        self._wall_us = wall_us
+        self.windows = windows if windows is not None else Windows()
+        self.cloak_reason = ""
+        self._counts: Counter[str] = Counter()
+        self._cloak: Cloak | None = None
+        self._tcp: socket.socket | None = None
+        self._listener: KnockListener | None = None
+        self._reading = False
+        self._let_in: frozenset[IPAddress] = frozenset()  # what the cloak was last told
+        self._next_update = 0.0
+        self._reports = (0.0, 0)  # the second they belong to, how many in it
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def cloak_name(self) -> CloakName:
+        """The cloak in use; the one asked for until the door is up."""
+        return self._cloak.name if self._cloak is not None else self._asked
+
+    @property
+    def bound_listen(self) -> Place:
+        """Where connections are accepted."""
+        return self._listen
+
+    @property
+    def bound_knock(self) -> Place:
+        """Where knocks are read."""
+        return self._knock
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start: what was admitted, dropped (``dropped.REASON``), accepted, reset and not told."""
+        drops = {f"dropped.{reason}": count for reason, count in self._admission.counters.items()}
+        return {"admitted": self._admission.admitted, **drops, **self._counts}
+
+    async def start(self) -> None:
+        """Binds both ports and opens for knocks; `DoorError` if that cannot be done."""
+        try:
+            self._tcp = await bind_tcp(*self._listen)
+            choice = choose(self._asked, self._tcp, BACKLOG)
+            udp = await bind_udp(*self._knock)
+        except CloakError as error:
+            await self.close()
+            raise DoorError(str(error), error.fix) from error
+        except BaseException:
+            await self.close()
+            raise
+        self._cloak, self.cloak_reason = choice.cloak, choice.why
+        self._listen, self._knock = place_of(self._tcp), place_of(udp)
+        self._admission.allow_port(self._listen.port)
+        self._listener = KnockListener(udp, admission=self._admission, wall_us=self._wall_us, on_answer=self._on_answer)
+        asyncio.get_running_loop().add_reader(udp, self._knocks_came)
+        self._follow_cloak()
+        self._roll()
+
+    async def close(self) -> None:
+        """Shuts both ports. Accepted connections are not ours any more and live on."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        loop = asyncio.get_running_loop()
+        if self._listener is not None:
+            loop.remove_reader(self._listener.sock)
+            self._listener.sock.close()
+            self._listener = None
+        if self._tcp is not None:
+            if self._reading:
+                loop.remove_reader(self._tcp)
+                self._reading = False
+            self._tcp.close()
+            self._tcp = None
+
+    def close_windows(self, key_id: str) -> None:
+        """Ends what the knocks of `key_id` opened, now. Accepted connections are not touched."""
+        if self.windows.close(key_id):
+            self._update_cloak()
+
+    # -- knocks
+
+    def _knocks_came(self) -> None:
+        if self._listener is not None:
+            try:
+                self._listener.drain()
+            finally:
+                self._update_cloak()
+
+    def _on_answer(self, answer: Admit | Drop, source: IPAddress) -> None:
+        if isinstance(answer, Drop):
+            if self._may_report():
+                self._on_drop(answer, source)
+            return
+        now = asyncio.get_running_loop().time()
+        if not self._room_for(answer.source):
+            self._counts["cloak_full"] += 1
+            return
+        self.windows.open(answer.source, self._listen.port, answer.kind, answer.key_id, now)
+        if (spending := f"spend {answer.source}") in self._timers:  # another connection is coming behind this knock
+            self._set_timer(spending, SPENT_SECONDS, partial(self._spend, answer.source))
+        self._on_admit(answer, source)
+
+    def _room_for(self, source: IPAddress) -> bool:
+        cloak = self._cloak
+        return cloak is not None and (source in self._let_in or cloak.room_for(self._sources() | {source}))
+
+    def _may_report(self) -> bool:
+        second = asyncio.get_running_loop().time() // 1
+        reported = self._reports[1] if self._reports[0] == second else 0
+        self._reports = (second, reported + 1)
+        if reported >= REPORTS_PER_SECOND:
+            self._counts["not_reported"] += 1
+            return False
+        return True
+
+    # -- the cloak follows the windows
+
+    def _sources(self) -> frozenset[IPAddress]:
+        return frozenset(window.source for window in self.windows.open_windows)
+
+    def _update_cloak(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.windows.expire(loop.time())
+        sources = self._sources()
+        if sources != self._let_in:
+            wait = self._next_update - loop.time()
+            if wait > 0:
+                self._set_timer("update", wait, self._update_cloak)
+            else:
+                self._tell_cloak(sources)
+        deadline = self.windows.earliest_deadline()
+        if deadline is not None and "expire" not in self._timers:
+            self._set_timer("expire", deadline - loop.time(), self._update_cloak)
+
+    def _tell_cloak(self, sources: frozenset[IPAddress]) -> None:
+        if self._cloak is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self._reading and not sources:
+            self._accept()  # who is already in the queue is not lost when the cloak stops listening
+        before = loop.time()
+        try:
+            self._cloak.let_in(sources)
+        except CloakError:
+            self._counts["cloak_failed"] += 1
+            self._set_timer("update", ACCEPT_PAUSE, self._update_cloak)
+        else:
+            self._let_in = sources
+        after = loop.time()
+        self._next_update = after + UPDATE_SHARE * (after - before)
+        self._follow_cloak()
+
+    def _follow_cloak(self) -> None:
+        """Waits for connections exactly while the cloak listens: a socket that does not would wake us without end."""
+        if self._tcp is None or self._cloak is None or self._cloak.listening is self._reading:
+            return
+        loop = asyncio.get_running_loop()
+        if self._cloak.listening:
+            loop.add_reader(self._tcp, self._accept)
+        else:
+            loop.remove_reader(self._tcp)
+        self._reading = self._cloak.listening
+
+    # -- connections
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPT_BATCH):
+            if self._tcp is None or not self._reading:
+                return
+            try:
+                connection, peer = self._tcp.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:  # gone before we came
+                continue
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._pause_accepting()
+                return
+            self._admit_connection(connection, seen_address(peer[0]), peer[1])
+
+    def _admit_connection(self, connection: socket.socket, address: IPAddress, port: int) -> None:
+        if not self._window_open(address) and self._listener is not None:
+            self._listener.drain()  # its knock left before its SYN and may wait in the other queue
+        now = asyncio.get_running_loop().time()
+        kinds = self.windows.kinds(address, self._listen.port, now)
+        if not kinds or self._cloak is None:
+            reset(connection)
+            self._counts["reset"] += 1
+            return
+        self._counts["accepted"] += 1
+        if self._cloak.one_shot:
+            self._set_timer(f"spend {address}", SPENT_SECONDS, partial(self._spend, address))
+        connection.setblocking(False)  # noqa: FBT003 - the socket module's own way
+        self._cloak.release(connection)
+        key_ids = self.windows.key_ids(address, self._listen.port, now)
+        self._on_connection(connection, Source(address, port, kinds, key_ids))
+
+    def _spend(self, address: IPAddress) -> None:
+        """The last connection of this source, and its last knock, are a moment ago: nobody is waiting to come in."""
+        if self.windows.spend(address, self._listen.port):
+            self._update_cloak()
+
+    def _window_open(self, address: IPAddress) -> bool:
+        return bool(self.windows.kinds(address, self._listen.port, asyncio.get_running_loop().time()))
+
+    def _pause_accepting(self) -> None:
+        self._counts["exhausted"] += 1
+        if self._tcp is not None:
+            asyncio.get_running_loop().remove_reader(self._tcp)
+            self._reading = False
+            self._set_timer("accept", ACCEPT_PAUSE, self._follow_cloak)
+
+    # -- time
+
+    def _roll(self) -> None:
+        more = self._admission.roll(self._wall_us())
+        self._set_timer("roll", ROLL_PAUSE if more else ROLL_CHECK, self._roll)
+
+    def _set_timer(self, name: str, delay: float, action: Callable[[], None]) -> None:
+        """One timer a name; setting it again moves it."""
+
+        def run() -> None:
+            del self._timers[name]
+            action()
+
+        if name in self._timers:
+            self._timers[name].cancel()
+        self._timers[name] = asyncio.get_running_loop().call_later(max(delay, 0.0), run)
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes a connection by RST, whatever is in its buffers."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.close()

@@ -1,0 +1,82 @@
+"""Every limit of the knock and its door, with its reason. Times are in seconds unless the name says otherwise.
+
+What the protocol (docs/protocol) fixes stands apart from what we chose and could choose differently.
+"""
+
+from typing import Final
+
+# The protocol says ---------------------------------------------------------------------------------------------------
+
+VERSION: Final = 1
+LOCATOR_BYTES: Final = 16
+NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
+HEAD_BYTES: Final = 47
+"""version, kind, flags, reserved, time, session, source, port and pad_len: the plaintext without its padding."""
+
+MAX_PAD: Final = 96
+"""Random padding, so that the lengths of knocks tell nothing."""
+
+MIN_DATAGRAM: Final = LOCATOR_BYTES + NONCE_BYTES + HEAD_BYTES + TAG_BYTES
+MAX_DATAGRAM: Final = MIN_DATAGRAM + MAX_PAD
+
+EPOCH_SECONDS: Final = 900
+"""How long a locator lives: two knocks of one device can be linked for no longer than this."""
+
+MAX_SKEW_US: Final = 120_000_000
+"""How far a knock's time may be from ours. Clients learn our clock at every login, so this is for drift and queues."""
+
+WINDOW_SECONDS: Final = 10.0
+"""How long a knock opens the port for new connections of its source."""
+
+SPENT_SECONDS: Final = 0.1
+"""On-demand: how long a window outlives the connection it was opened for: connections made at once share it."""
+
+KNOCK_AT: Final = (0.0, 0.05, 0.2, 0.8, 1.6, 3.2)
+"""When a client knocks again while it is not connected: datagrams get lost. The protocol's four, then doubling."""
+
+# We chose: the listener ----------------------------------------------------------------------------------------------
+
+DRAIN_BATCH: Final = 256
+"""Datagrams read in one wake-up: about a millisecond of garbage, then the loop serves everybody else."""
+
+RECEIVE_BUFFER: Final = 4 << 20
+"""Bytes of socket buffer asked for: at 100,000 datagrams a second it holds some 50 ms of a flood."""
+
+ROLL_BATCH: Final = 256
+"""Keys whose locators roll in one step, about 2 ms; a step never holds the loop for 10 ms."""
+
+ROLL_PAUSE: Final = 0.005
+"""Between two steps. 100,000 keys take a few seconds; they are needed 900 s later."""
+
+ROLL_CHECK: Final = 5.0
+"""How often a new epoch is looked for."""
+
+REPORTS_PER_SECOND: Final = 20
+"""Refused knocks told to `on_drop`. A captured knock can be replayed at line rate and must not flood the audit log."""
+
+# We chose: the door --------------------------------------------------------------------------------------------------
+
+BACKLOG: Final = 1024
+"""Connections the kernel holds for us between two turns of the loop."""
+
+ACCEPT_BATCH: Final = 64
+"""Connections accepted in one wake-up, for the same reason as `DRAIN_BATCH`."""
+
+ACCEPT_PAUSE: Final = 0.5
+"""After the system ran out of descriptors or memory: accepting again at once would only spin."""
+
+UPDATE_SHARE: Final = 4
+"""After a cloak update that took t, the next one waits 4 t: updates never take more than a fifth of the loop."""
+
+MAX_FILTER: Final = 4096
+"""BPF_MAXINSNS of Linux: instructions in one classic BPF program."""
+
+# We chose: the sender ------------------------------------------------------------------------------------------------
+
+CONNECT_AT: Final = (0.0, 0.002, 0.006, 0.015, 0.04, 0.1, 0.25, 0.5, 1.0, 1.7, 2.4, 3.3, 4.2)
+"""When a client tries to connect. A SYN that comes before its knock was read is dropped, and the kernel would repeat it
+only after a second; so the attempts begin dense and the first that connects wins."""
+
+CONNECT_DEADLINE: Final = 5.0
+"""For the knock and the connection together."""
