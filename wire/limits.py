@@ -1,0 +1,78 @@
+"""Every limit of the wire, with its reason. Times are in seconds, sizes in bytes, unless the name says otherwise.
+
+What the protocol (RFCs, and docs/protocol) fixes stands apart from what we chose and could choose differently.
+"""
+
+from typing import Final
+
+# The protocol says ---------------------------------------------------------------------------------------------------
+
+TLS_RECORD_PLAINTEXT: Final = 16_384
+"""RFC 8446 §5.1: the most plaintext one record carries, so the most one SSL_read can return."""
+
+ALPN_TUNNEL: Final = b"gloam/1"
+"""ALPN of tunnels spoken by our own clients."""
+
+ALPN_HTTP: Final = b"http/1.1"
+"""ALPN of control connections, and of tunnels asked for by any HTTPS-proxy client (curl offers this)."""
+
+GROUPS: Final = ("X25519MLKEM768", "X25519")
+"""Key exchanges allowed, best first: hybrid post-quantum; plain X25519 for peers whose OpenSSL is older than 3.5."""
+
+MAX_CONNECT_HEADER: Final = 8_192
+"""The header section of a CONNECT and of its answer (docs/protocol, Tunnel)."""
+
+# We chose: handshakes ------------------------------------------------------------------------------------------------
+
+HANDSHAKE_DEADLINE: Final = 5.0
+"""From the accepted socket to a verified peer. A full handshake is two round trips: 5 s serves a satellite link."""
+
+MAX_HANDSHAKE_BYTES: Final = 65_536
+"""What a peer may send before it is verified. A hybrid ClientHello and a chain of three certificates take 6 KiB."""
+
+HANDSHAKE_READ: Final = 16_384
+"""One read during the handshake: small, so that the bound above holds to within one read."""
+
+MAX_PENDING_HANDSHAKES: Final = 512
+"""Unverified connections one server holds at a time: at about 60 KiB each, 30 MiB. More are closed at once."""
+
+CONNECT_DEADLINE: Final = 5.0
+"""From the verified peer to its complete CONNECT (docs/protocol, Tunnel)."""
+
+# We chose: established connections -----------------------------------------------------------------------------------
+
+READ_SIZE: Final = 262_144
+"""The receive buffer, one for each event loop: larger reads mean fewer turns of it; idle connections hold none."""
+
+WRITE_HIGH: Final = 262_144
+"""Bytes waiting for a slow reader before the sender is paused: about one read, so memory stays near it."""
+
+WRITE_LOW: Final = 65_536
+"""Bytes waiting when the sender may go on."""
+
+SLICE: Final = 65_536
+"""How much is sealed or opened in one go: the memory BIOs of a connection keep the size of the largest."""
+
+MAX_POST_HANDSHAKE: Final = 32
+"""Handshake messages (KeyUpdate, tickets) a peer may send after the handshake; each costs us a key schedule.
+
+BoringSSL allows as many in a row; no TLS library sends more than a few in the life of a connection.
+"""
+
+POST_HANDSHAKE_EARNED: Final = 16_777_216
+"""One more such message for so many bytes received: GnuTLS renews keys after 2^24 records, which may be of one byte."""
+
+LINGER: Final = 1.0
+"""After our close_notify has left, how long we read (and drop) what the peer had already sent.
+
+Closing a socket with unread data resets it, and a reset destroys what we sent last: a refusal the peer has to read.
+"""
+
+LINGER_BYTES: Final = 4_194_304
+"""How much is dropped meanwhile: what a peer's kernel may have had on the way (Linux's largest send buffer)."""
+
+CLOSE_DEADLINE: Final = 10.0
+"""How long closing waits for a peer that takes nothing of what it is owed; after that the connection is reset."""
+
+SHUTDOWN_DEADLINE: Final = 3.0
+"""How long a stopping server waits for requests under way; they take milliseconds, and WebSockets are told to end."""
