@@ -1,0 +1,248 @@
+"""The tables. A row is what was committed; what follows from it is computed, never stored twice.
+
+1. Identifiers are UUIDs that never change; names may be shown, keys are identifiers.
+2. Secrets (TOTP, knocks, invites, CA keys) are stored sealed (`sealed_…`, see sealing.py), passwords as argon2id.
+3. Times are aware UTC datetimes.
+4. What is revoked, removed or disabled keeps its row, with when: the audit log points at it.
+"""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, Dialect, ForeignKey, Index, LargeBinary, MetaData, String, Text, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware datetime, stored as whole microseconds since 1970: SQLite has no time zones, and integers sort."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """Microseconds; a naive datetime is a bug and is refused."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        delta = value - datetime(1970, 1, 1, tzinfo=UTC)
+        return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """The aware datetime."""
+        return (
+            None
+            if value is None
+            else datetime.fromtimestamp(value // 1_000_000, UTC).replace(microsecond=value % 1_000_000)
+        )
+
+
+class Base(DeclarativeBase):
+    """What every table shares: constraint names that migrations can rely on."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcTime, bytes: LargeBinary, str: String(255)}  # noqa: RUF012
+
+
+class Setting(Base):
+    """A fact about the whole perimeter.
+
+    `domain`, `revision` (of what decisions depend on), `master_check` (recognises the master key), `audit_chains` (how
+    many chains there are, under a MAC), `initialised` (init was finished).
+    """
+
+    __tablename__ = "setting"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
+
+
+class Authority(Base):
+    """A CA certificate and its sealed key: the root or an intermediate. Several of one purpose during a rotation."""
+
+    __tablename__ = "authority"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    purpose: Mapped[str] = mapped_column(String(16), index=True)  # root, services, devices, sessions
+    certificate: Mapped[str] = mapped_column(Text)
+    sealed_key: Mapped[bytes | None]  # none when the key is kept elsewhere (an offline root)
+    created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class User(Base):
+    """A person."""
+
+    __tablename__ = "user_account"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    password_hash: Mapped[str | None]
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class Totp(Base):
+    """A user's authenticator. `last_step` is the last accepted time step: none is accepted twice."""
+
+    __tablename__ = "totp"
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), primary_key=True)
+    sealed_secret: Mapped[bytes]
+    created_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Group(Base):
+    """Users who are granted things together. Groups may be in groups."""
+
+    __tablename__ = "user_group"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    parent_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_group.id"))
+    created_at: Mapped[datetime]
+
+
+class Membership(Base):
+    """A user in a group."""
+
+    __tablename__ = "membership"
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), primary_key=True)
+    group_id: Mapped[UUID] = mapped_column(ForeignKey("user_group.id"), primary_key=True)
+
+
+class Gateway(Base):
+    """A gateway, from `gateway add` on; enrolled once its invite was used."""
+
+    __tablename__ = "gateway"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    listen: Mapped[str]  # HOST:PORT where it accepts tunnels
+    knock: Mapped[str]  # HOST:PORT where it accepts knocks
+    advertise: Mapped[str]  # HOST:PORT clients are told for tunnels; the knock is sent to the same host
+    sealed_knock_secret: Mapped[bytes | None]
+    key_sha256: Mapped[bytes | None]  # of the public key last certified
+    created_at: Mapped[datetime]
+    enrolled_at: Mapped[datetime | None]
+
+
+class Resource(Base):
+    """Something hidden behind gateways."""
+
+    __tablename__ = "resource"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    target: Mapped[str]  # HOST:PORT the gateway dials
+    port: Mapped[int]  # the port clients name in CONNECT
+    protocol: Mapped[str] = mapped_column(String(8))  # tcp, udp, http
+    segment: Mapped[str | None] = mapped_column(String(64), index=True)
+    created_at: Mapped[datetime]
+
+
+class ResourceGateway(Base):
+    """A gateway that serves a resource."""
+
+    __tablename__ = "resource_gateway"
+    resource_id: Mapped[UUID] = mapped_column(ForeignKey("resource.id"), primary_key=True)
+    gateway_id: Mapped[UUID] = mapped_column(ForeignKey("gateway.id"), primary_key=True)
+
+
+class Invite(Base):
+    """One use: `used_at` is set by a conditional UPDATE of exactly one row, in the transaction that enrols."""
+
+    __tablename__ = "invite"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    purpose: Mapped[str] = mapped_column(String(16))  # device, gateway
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"))
+    gateway_id: Mapped[UUID | None] = mapped_column(ForeignKey("gateway.id"))
+    sealed_secret: Mapped[bytes]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Device(Base):
+    """A machine of a person's, with a key of its own."""
+
+    __tablename__ = "device"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    platform: Mapped[str] = mapped_column(String(128))
+    sealed_knock_secret: Mapped[bytes]
+    key_sha256: Mapped[bytes]  # of the public key last certified: an older certificate's key is refused
+    created_at: Mapped[datetime]
+    approved_at: Mapped[datetime | None]
+    last_seen_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Session(Base):
+    """A person on a device, from login to end. Live while `ended_at` is empty and `valid_until` not past."""
+
+    __tablename__ = "session"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"))
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id"), index=True)
+    source: Mapped[str] = mapped_column(String(64))  # the address the login came from
+    started_at: Mapped[datetime]
+    mfa_at: Mapped[datetime]  # when a second factor was last proved
+    valid_until: Mapped[datetime]  # the end of the newest certificate
+    ended_at: Mapped[datetime | None]
+    end_code: Mapped[str | None] = mapped_column(String(64))
+    end_reason: Mapped[str | None] = mapped_column(Text)
+    __table_args__ = (Index("ix_session_live", "ended_at", "valid_until"),)
+
+
+class Grant(Base):
+    """Who may reach what: one of group or user, one of resource or segment. Compiled to a Cedar policy."""
+
+    __tablename__ = "access_grant"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    group_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_group.id"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"))
+    resource_id: Mapped[UUID | None] = mapped_column(ForeignKey("resource.id"))
+    segment: Mapped[str | None] = mapped_column(String(64))
+    hours: Mapped[str | None]  # "Mon-Fri 08:00-18:00 Europe/Paris"
+    mfa_within_seconds: Mapped[int | None]
+    expires_at: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
+class Policy(Base):
+    """A file of Cedar policies an administrator applied."""
+
+    __tablename__ = "policy"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    applied_at: Mapped[datetime]
+
+
+class AuditChain(Base):
+    """One chain of audit records a controller process: replicas on one database never contend."""
+
+    __tablename__ = "audit_chain"
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, unique=True)  # 1, 2, 3 …: a chain taken out leaves a gap
+    controller: Mapped[str] = mapped_column(String(64))
+    started_at: Mapped[datetime]
+    length: Mapped[int] = mapped_column(BigInteger)  # records so far: a cut-off tail is missed
+    head: Mapped[bytes]  # a MAC over the length and the MAC of the last record
+
+
+class AuditRecord(Base):
+    """An event, chained to the one before it by a MAC (audit/chain.py)."""
+
+    __tablename__ = "audit_record"
+    chain_id: Mapped[UUID] = mapped_column(ForeignKey("audit_chain.id"), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(String(64), index=True)
+    event: Mapped[str] = mapped_column(Text)  # JSON
+    mac: Mapped[bytes]
