@@ -1,0 +1,17 @@
+"""Every command an administrator can give a running controller, by name."""
+
+from typing import TYPE_CHECKING
+
+from controller.admin.access import access
+from controller.admin.live import live
+from controller.admin.people import people
+from controller.admin.places import places
+from controller.admin.server import Command
+
+if TYPE_CHECKING:
+    from controller.assembly import Controller
+
+
+def commands(controller: "Controller") -> dict[str, Command]:
+    """Name → command."""
+    return {**people(controller), **places(controller), **access(controller), **live(controller)}

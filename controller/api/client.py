@@ -1,0 +1,138 @@
+"""The routes: `POST /v1/enrol`, `POST /v1/login`, `GET /v1/session`, and the gateways' `GET /v1/link`.
+
+Limits are here, each with its reason; everything else is decided by the services.
+"""
+
+import asyncio
+from collections import defaultdict
+from typing import Final, Protocol, TypeVar
+from uuid import UUID
+
+from aiohttp import web
+
+from certs.names import Name
+from controller.api.peers import Peers, device_of, source_of
+from controller.api.refusals import refused, respond
+from controller.api.routes import Identity, guarded, requires
+from controller.api.socket import SessionSocket
+from controller.audit.events import ClientProtocolError
+from controller.devices.enrol import Enrolment
+from controller.gateways.link import Links
+from controller.identity.login import Login
+from controller.sessions.service import Sessions
+from controller.storage.engine import Storage
+from wire.errors import RemoteError
+from wire.invite import BINDING_BYTES, BINDING_LABEL
+from wire.messages import EnrolRequest, LoginRequest, Message, Refusal, parse
+from wire.tls import export_binding
+
+M = TypeVar("M", bound=Message)
+
+BODY_BYTES: Final = 65_536
+"""The largest body: a login with its signing request is under 10 KiB."""
+BODY_DEADLINE: Final = 10.0
+"""Seconds for a body to arrive: it fits into one segment or two."""
+SESSION_SOCKETS: Final = 8
+"""Session sockets one device may have open: one lives, the others are being replaced."""
+
+
+class Parts(Protocol):
+    """What the routes need of a controller."""
+
+    @property
+    def name(self) -> Name: ...  # noqa: D102
+    @property
+    def storage(self) -> Storage: ...  # noqa: D102
+    @property
+    def enrolment(self) -> Enrolment: ...  # noqa: D102
+    @property
+    def login(self) -> Login: ...  # noqa: D102
+    @property
+    def sessions(self) -> Sessions: ...  # noqa: D102
+    @property
+    def links(self) -> Links: ...  # noqa: D102
+
+
+class _Sockets:
+    """The session sockets that are open: a few a device, and none once the controller stops."""
+
+    def __init__(self) -> None:
+        self._by_device: defaultdict[UUID, set[SessionSocket]] = defaultdict(set)
+
+    async def serve(self, device: UUID, client: SessionSocket, request: web.Request) -> web.StreamResponse:
+        if len(self._by_device[device]) >= SESSION_SOCKETS:
+            raise web.HTTPTooManyRequests
+        self._by_device[device].add(client)
+        try:
+            return await client.serve(request)
+        finally:
+            self._by_device[device].discard(client)
+            if not self._by_device[device]:
+                del self._by_device[device]
+
+    async def going_away(self, _app: web.Application) -> None:
+        for clients in self._by_device.values():
+            for client in clients:
+                client.going_away()
+
+
+def application(parts: Parts) -> web.Application:
+    """The application that is served behind TLS; it refuses to start with a route that declares no identity."""
+    note, clock = parts.storage.audit.note, parts.storage.clock
+    peers = Peers(parts.storage, note, f"controller/{parts.name.id}")
+
+    async def body(model: type[M], request: web.Request, device: UUID | None) -> M:
+        """The message in the body; what is none, is too much or comes too slowly is audited and refused."""
+        try:
+            return parse(model, await _body(request))
+        except (RemoteError, web.HTTPException) as error:
+            detail = error.reason if isinstance(error, web.HTTPException) else str(error)
+            note(ClientProtocolError(device=device, source=source_of(request), detail=f"{request.path}: {detail}"))
+            raise
+
+    @requires(Identity.INVITE)
+    async def enrol(request: web.Request) -> web.StreamResponse:
+        asked = await body(EnrolRequest, request, None)
+        if request.transport is None:
+            raise ConnectionResetError
+        binding = export_binding(request.transport, BINDING_LABEL, b"", BINDING_BYTES)
+        return _answer(await parts.enrolment.enrol(asked, binding=binding, source=source_of(request)))
+
+    @requires(Identity.DEVICE)
+    async def login(request: web.Request) -> web.StreamResponse:
+        device = device_of(request)
+        asked = await body(LoginRequest, request, device)
+        return respond(await parts.login.login(asked, device=device, source=source_of(request)))
+
+    sockets = _Sockets()
+
+    @requires(Identity.DEVICE)
+    async def session(request: web.Request) -> web.StreamResponse:
+        device = device_of(request)
+        client = SessionSocket(parts.sessions, device=device, source=source_of(request), note=note, clock=clock)
+        return await sockets.serve(device, client, request)
+
+    @requires(Identity.GATEWAY)
+    async def link(request: web.Request) -> web.StreamResponse:
+        return await parts.links.handle(request)
+
+    app = guarded(peers, body_bytes=BODY_BYTES)
+    app.router.add_post("/v1/enrol", enrol)
+    app.router.add_post("/v1/login", login)
+    app.router.add_get("/v1/session", session, allow_head=False)
+    app.router.add_get("/v1/link", link, allow_head=False)
+
+    app.on_shutdown.append(sockets.going_away)
+    return app
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_DEADLINE):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+
+
+def _answer(message: Message) -> web.Response:
+    return refused(message) if isinstance(message, Refusal) else respond(message)

@@ -1,0 +1,269 @@
+"""A controller put together: every part, made once and handed to those who need it, taken apart in the opposite order.
+
+Nothing is reachable before everything is in place: the door opens last of all that faces the network, and closes first.
+"""
+
+import asyncio
+import contextlib
+import gc
+import socket
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from certs.names import Name, NameKind, Purpose
+from console.address import HostPort
+from controller.admin.client import SOCKET
+from controller.admin.commands import commands
+from controller.admin.server import AdminServer
+from controller.api.client import application
+from controller.audit.events import ControllerStarted, ControllerStopped, HandshakeRefused, KnockRefused
+from controller.authority import Authority
+from controller.config import ControllerSettings
+from controller.devices.enrol import Enrolment, Lifetimes
+from controller.devices.invites import Invites
+from controller.devices.keys import KnockKeys
+from controller.devices.service import Devices
+from controller.directory import DirectoryService
+from controller.errors import StorageError
+from controller.gateways.link import Links
+from controller.gateways.registry import GatewayRegistry
+from controller.identity.login import Login
+from controller.identity.passwords import Passwords
+from controller.policies.grants import GrantService
+from controller.policies.service import PolicyService
+from controller.resources.service import ResourceService
+from controller.sessions.service import Sessions, SessionTimes
+from controller.storage import Storage
+from controller.users.service import UserService
+from spa.admission import Admission, Drop
+from spa.cloak import CloakName
+from spa.door import Door, wall_clock_us
+from spa.packet import IPAddress, KnockKind
+from spa.source import Source
+from wire.errors import TlsRefusal
+from wire.http import HttpsServer
+from wire.messages import Address, ControllerAddress, ServedResource
+from wire.tls import ServerTls
+
+log = structlog.get_logger("controller")
+
+HTTP_ALPN: Final = ("http/1.1",)
+SWEEP_SECONDS: Final = 10
+"""How often expired invites lose their knock keys, our certificate is looked at, and what other controllers changed."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class Controller:
+    """Every part of a running controller, by its name."""
+
+    def __init__(self, settings: ControllerSettings, storage: Storage, authority: Authority) -> None:
+        self.settings = settings
+        self.storage = storage
+        self.authority = authority
+        self.name = Name(settings.domain, NameKind.CONTROLLER, settings.name)
+        self.started = utc_now()
+        note = storage.audit.note
+        self.admission = Admission(
+            started_us=wall_clock_us(),
+            kinds=frozenset({KnockKind.ENROL, KnockKind.CONTROL}),
+            ports=frozenset({settings.told_listen.port, settings.listen.port}),  # others may know us by another port
+            lease_live=lambda _key_id, _session: False,  # tunnels end at gateways
+        )
+        self.keys = KnockKeys(admission=self.admission, controller=self.name, clock=utc_now)
+        self.directory = DirectoryService(storage)
+        self.links = Links(
+            served_by=self._served_by,
+            note=note,
+            outage_grace=settings.outage_grace,
+            ping=settings.ping_interval,
+        )
+        self.sessions = Sessions(
+            storage=storage,
+            directory=self.directory,
+            authority=authority,
+            links=self.links,
+            note=note,
+            clock=utc_now,
+            times=SessionTimes(
+                lifetime=settings.session_lifetime,
+                acknowledge=settings.lease_ack_timeout.total_seconds(),
+                outage=settings.outage_grace,
+            ),
+        )
+        self.passwords = Passwords()
+        told = (
+            ControllerAddress(
+                name=settings.name, tls=_address(settings.told_listen), knock=_address(settings.told_knock)
+            ),
+        )
+        self.enrolment = Enrolment(
+            storage=storage,
+            authority=authority,
+            keys=self.keys,
+            controllers=told,
+            lifetimes=Lifetimes(settings.device_lifetime, settings.service_lifetime),
+            note=note,
+            clock=utc_now,
+            changed=self.directory.reload,
+        )
+        self.invites = Invites(
+            storage=storage,
+            keys=self.keys,
+            domain=settings.domain,
+            root_sha256=authority.root_sha256,
+            controllers=told,
+            lifetime=settings.invite_lifetime,
+            clock=utc_now,
+        )
+        self.devices = Devices(
+            storage=storage, keys=self.keys, sessions=self.sessions, clock=utc_now, changed=self.directory.reload
+        )
+        self.users = UserService(storage, self.directory, self.passwords.hash, utc_now)
+        self.resources = ResourceService(storage, self.directory, utc_now)
+        self.registry = GatewayRegistry(storage, self.directory, utc_now)
+        self.grants = GrantService(self.directory, utc_now)
+        self.policies = PolicyService(storage, self.directory, utc_now)
+        self.login = Login(
+            storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
+            domain=settings.domain,
+        )  # fmt: skip
+        self.door = Door(
+            listen=(settings.listen.host, settings.listen.port),
+            knock=(settings.knock.host, settings.knock.port),
+            cloak=CloakName(settings.cloak),
+            admission=self.admission,
+            on_connection=self._accept,
+            on_drop=self._knock_refused,
+        )
+        app = application(self)
+        self._certify()
+        self.server = HttpsServer(app, self._mutual, on_refused=self._handshake_refused)
+
+    @classmethod
+    async def assemble(cls, settings: ControllerSettings, storage: Storage) -> "Controller":
+        """A controller over an open storage, knowing everything that is in it."""
+        async with storage.read() as db:
+            authority = await Authority.load(db, storage.sealer)
+        controller = cls(settings, storage, authority)
+        await controller.directory.reload()
+        await controller.keys.fill(storage)
+        await controller.sessions.load()
+        controller.directory.subscribe(controller._follow)
+        controller.links.leases_for = controller.sessions.leases_for
+        gc.collect()
+        gc.freeze()  # what was loaded stays: a collection over 100,000 knock keys would hold the loop for 0.1 s
+        return controller
+
+    @contextlib.asynccontextmanager
+    async def serving(self, state: Path) -> AsyncIterator[None]:
+        """Reachable inside the block."""
+        admin = AdminServer(state / SOCKET, commands(self))
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as background:
+            await self.server.start()
+            stack.push_async_callback(self.server.close)
+            stack.push_async_callback(self.links.close)
+            await self.door.start()
+            stack.push_async_callback(self.door.close)
+            await admin.start()
+            stack.push_async_callback(admin.close)
+            tasks = [
+                background.create_task(self.sessions.run(self.settings.reevaluate_interval), name="sessions"),
+                background.create_task(self._sweep(), name="sweep"),
+            ]
+            async with self.storage.change() as change:
+                change.record(ControllerStarted(controller=self.settings.name, version=version("gloam")))
+            log.info(
+                "ready",
+                listen=str(self.settings.listen),
+                knock=str(self.settings.knock),
+                cloak=self.door.cloak_name,
+                why=self.door.cloak_reason,
+            )
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await stack.aclose()
+                self.passwords.close()
+                self.storage.audit.note(ControllerStopped(controller=self.settings.name))
+
+    def _served_by(self, gateway: str) -> tuple[ServedResource, ...] | None:
+        """What a gateway serves; None for one that is not of this perimeter."""
+        directory = self.directory.current
+        if gateway not in directory.gateways:
+            return None
+        serving = sorted((r for r in directory.resources.values() if gateway in r.gateways), key=lambda r: r.name)
+        return tuple(ServedResource(name=resource.name, port=resource.port) for resource in serving)
+
+    async def _follow(self, _: object) -> None:
+        """What decisions depend on has changed: make it so everywhere before whoever changed it is answered."""
+        await self.links.resources_changed()
+        await self.sessions.reevaluate()
+
+    # --- the edge -----------------------------------------------------------------------------------------------
+
+    def _policy(self, *, require_client: bool) -> ServerTls:
+        accepted = frozenset({Purpose.DEVICES, Purpose.SERVICES})
+        return ServerTls(self.identity, self.authority.trust, accepted, require_client=require_client, alpn=HTTP_ALPN)
+
+    def _certify(self) -> None:
+        self.identity = self.authority.new_identity(
+            self.name,
+            now=utc_now(),
+            lifetime=self.settings.service_lifetime,
+            hosts=sorted({self.settings.told_listen.host, self.settings.listen.host}),
+        )
+        self._mutual, self._enrolling = self._policy(require_client=True), self._policy(require_client=False)
+
+    def _accept(self, sock: socket.socket, source: Source) -> None:
+        """Only a source that knocked with an invite may come without a certificate, and then only to enrol."""
+        self.server.accept(sock, self._enrolling if KnockKind.ENROL in source.kinds else self._mutual)
+
+    def _handshake_refused(self, refusal: TlsRefusal) -> None:
+        self.storage.audit.note(
+            HandshakeRefused(
+                where=f"controller/{self.settings.name}",
+                source=str(HostPort(*refusal.source)) if refusal.source[0] else "",
+                code=refusal.reason,
+                detail=refusal.sentence,
+                presented=refusal.presented,
+            )
+        )
+
+    def _knock_refused(self, drop: Drop, source: IPAddress) -> None:
+        if drop.key_id is not None:
+            self.storage.audit.note(
+                KnockRefused(
+                    where=f"controller/{self.settings.name}", key_id=drop.key_id, source=str(source), code=drop.reason
+                )
+            )
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self.keys.expire()
+            self._renew_when_due()
+            try:
+                await self.directory.refresh()
+            except StorageError as error:
+                log.warning("the directory waits for the database", reason=error.what)
+
+    def _renew_when_due(self) -> None:
+        """Our certificate comes from our own authority: a new one at two thirds of its life, without anybody's help."""
+        if utc_now() >= self.identity.renewal_due:
+            self._certify()
+            log.info("certificate renewed", until=str(self.identity.leaf.not_valid_after_utc))
+
+
+def _address(place: HostPort) -> Address:
+    return Address(host=place.host, port=place.port)

@@ -1,0 +1,41 @@
+"""`gloam-controller`: the administrators' commands, a file for each handful of nouns.
+
+people.py     user, group, invite, device
+places.py     gateway, resource
+access.py     grant, policy
+live.py       session, audit, status
+perimeter.py  init, run
+options.py    what every command shares
+"""
+
+import typer
+
+from console.run import run as run_app
+from controller.cli import access, live, people, perimeter, places
+
+app = typer.Typer(
+    name="gloam-controller",
+    help="Administer a gloam perimeter: people, gateways, resources, and who may reach what.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("init")(perimeter.init)
+app.command("run")(perimeter.run)
+app.add_typer(people.user)
+app.add_typer(people.group)
+app.command("invite")(people.invite)
+app.add_typer(people.device)
+app.add_typer(places.gateway)
+app.add_typer(places.resource)
+app.add_typer(access.grant)
+app.add_typer(access.policy)
+app.add_typer(live.session)
+app.add_typer(live.audit)
+app.command("status")(live.status)
+
+
+def main() -> None:
+    """The console script."""
+    run_app(app, "gloam-controller")

@@ -1,0 +1,53 @@
+"""`gloam-controller init`, `run`: the controller itself."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from controller.cli.options import Json, State, controller_state, done
+
+
+def init(
+    domain: Annotated[str, typer.Option("--domain", help="The trust domain, like example.test.")],
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT for control connections (TCP).")],
+    knock: Annotated[str, typer.Option("--knock", help="HOST:PORT for knocks (UDP).")],
+    advertise: Annotated[str | None, typer.Option("--advertise", help="HOST:PORT that others use, if another.")] = None,
+    database: Annotated[
+        str | None, typer.Option("--database", help="A database URL (else SQLite in the state).")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="This controller's name.")] = "main",
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Make a controller: its state directory, master key, certificate authorities and database. All or nothing.
+
+    Example: gloam-controller init --domain example.test --listen 192.0.2.1:8443 --knock 192.0.2.1:62201
+    """
+    from controller.init import initialise_from_options
+
+    directory = controller_state(state)
+    document = initialise_from_options(
+        directory, domain=domain, listen=listen, knock=knock, advertise=advertise, database=database, name=name,
+        environ=os.environ,
+    )  # fmt: skip
+    done(document, f"controller made in {directory}; next: gloam-controller run --state {directory}", as_json=json)
+
+
+def run(
+    state: State = None,
+    cloak: Annotated[str | None, typer.Option("--cloak", help="auto, socket-filter or on-demand.")] = None,
+    json_logs: Annotated[bool, typer.Option("--json", help="Log JSON.")] = False,
+) -> int:
+    """Serve until SIGTERM. Says `ready` once it accepts knocks; SIGHUP reads the configuration again.
+
+    Example: gloam-controller run --state /var/lib/gloam/controller
+    """
+    from console.logs import configure_logs
+    from controller.run import serve
+
+    configure_logs(json=json_logs, level=os.environ.get("GLOAM_LOG_LEVEL", "info"))
+    environ = dict(os.environ)
+    if cloak is not None:
+        environ["GLOAM_CLOAK"] = cloak
+    return serve(controller_state(state), environ)

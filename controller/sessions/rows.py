@@ -1,0 +1,101 @@
+"""The rows of sessions: every statement about them, each for use inside a change of `Sessions`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from controller.sessions.rules import LiveSession
+from controller.storage.conditional import changed_one
+from controller.storage.models import Device, Session, User
+
+REPLACED: Final = "replaced"
+
+
+class NoLongerAllowed(Exception):  # noqa: N818 - an answer that rolls a transaction back
+    """The session ended, the user was disabled or the device revoked meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A session whose row was ended."""
+
+    session: UUID
+    user: str
+    device: UUID
+
+
+async def close(
+    db: AsyncSession, which: ColumnElement[bool], now: datetime, code: str, sentence: str
+) -> Sequence[Closed]:
+    """Ends the rows of `which` that have not ended; answers them."""
+    query = select(Session.id, User.name, Session.device_id).join(User, Session.user_id == User.id)
+    found = (await db.execute(query.where(which, Session.ended_at.is_(None)))).all()
+    closed = []
+    for session, user, device in found:
+        still = update(Session).where(Session.id == session, Session.ended_at.is_(None))
+        if await changed_one(db, still.values(ended_at=now, end_code=code, end_reason=sentence)):
+            closed.append(Closed(session, user, device))
+    return closed
+
+
+async def insert(db: AsyncSession, session: LiveSession) -> None:
+    """The row of a new session; the device was seen."""
+    db.add(
+        Session(
+            id=session.id,
+            user_id=session.user_id,
+            device_id=session.device_id,
+            source=session.source,
+            started_at=session.started_at,
+            mfa_at=session.mfa_at,
+            valid_until=session.valid_until,
+            ended_at=None,
+            end_code=None,
+            end_reason=None,
+        )
+    )
+    await db.execute(update(Device).where(Device.id == session.device_id).values(last_seen_at=session.started_at))
+    await db.flush()
+
+
+async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime, now: datetime) -> None:
+    """Moves a live session's end; the device was seen. NoLongerAllowed if the database knows better than memory."""
+    if await knock_secret_of(db, session.user_id, session.device_id) is None:
+        raise NoLongerAllowed
+    live = (Session.id == session.id, Session.ended_at.is_(None))
+    if not await changed_one(db, update(Session).where(*live).values(valid_until=valid_until)):
+        raise NoLongerAllowed
+    await db.execute(update(Device).where(Device.id == session.device_id).values(last_seen_at=now))
+
+
+async def knock_secret_of(db: AsyncSession, user: UUID, device: UUID) -> bytes | None:
+    """The device's sealed knock secret; None unless it is this user's, is not revoked, and the user not disabled."""
+    return await db.scalar(
+        select(Device.sealed_knock_secret)
+        .join(User, Device.user_id == User.id)
+        .where(Device.id == device, User.id == user, Device.revoked_at.is_(None), User.disabled_at.is_(None))
+    )
+
+
+async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, bytes | None]]:
+    """Every session whose row has not ended, with its device's sealed knock secret (None: it may not go on)."""
+    query = select(Session, User.name).join(User, Session.user_id == User.id).where(Session.ended_at.is_(None))
+    found = []
+    for row, user in (await db.execute(query)).all():
+        session = LiveSession(
+            id=row.id,
+            user_id=row.user_id,
+            user=user,
+            device_id=row.device_id,
+            source=row.source,
+            started_at=row.started_at,
+            mfa_at=row.mfa_at,
+            valid_until=row.valid_until,
+        )
+        found.append((session, await knock_secret_of(db, row.user_id, row.device_id)))
+    return found

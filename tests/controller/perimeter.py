@@ -1,0 +1,439 @@
+"""A controller's services on a real database, without its door: what knocks and sockets are made of is handed in."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import aiohttp
+from argon2 import PasswordHasher
+from sqlalchemy import select
+
+from certs import Identity, Name, NameKind, Purpose, Secret, make_csr, new_private_key, private_key_pem
+from certs.verify import spki_sha256
+from controller.api import application
+from controller.audit.events import Event, decode_event
+from controller.authority import Authority, create_authority
+from controller.devices import Devices, Enrolment, Invites, KnockKeys
+from controller.devices.enrol import Lifetimes
+from controller.directory.service import DirectoryService
+from controller.gateways.link import Links
+from controller.identity import Login, Passwords, totp
+from controller.identity.login import _context as totp_context
+from controller.sessions import Sessions, SessionTimes
+from controller.storage import Storage
+from controller.storage.models import (
+    AuditRecord,
+    Gateway,
+    Grant,
+    Resource,
+    ResourceGateway,
+    Totp,
+    User,
+)
+from spa.admission import Admission
+from spa.packet import KnockKind
+from wire.http import HttpsServer, connector
+from wire.invite import Invite, enrol_proof
+from wire.messages import (
+    Acknowledged,
+    Address,
+    ControllerAddress,
+    EnrolReply,
+    EnrolRequest,
+    Hello,
+    Lease,
+    LeaseDrop,
+    LeasePut,
+    LoginReply,
+    LoginRequest,
+    Resources,
+    SessionView,
+    Snapshot,
+    decode,
+    to_gateway,
+)
+from wire.tls import ClientTls, ServerTls
+
+MAIN = ControllerAddress(
+    name="main", tls=Address(host="192.0.2.1", port=443), knock=Address(host="192.0.2.1", port=62201)
+)
+BINDING = b"b" * 32
+SOURCE = "198.51.100.7"
+PASSWORD = "correct horse"
+START = datetime.now(UTC).replace(microsecond=0)  # TLS checks certificates by the wall clock
+FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+Rebuild = Callable[[Storage, "Clock"], Awaitable["Perimeter"]]
+
+
+class Clock:
+    """The time the services are told; it moves only when a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, **time: float) -> datetime:
+        self.now += timedelta(**time)
+        return self.now
+
+
+@dataclass
+class Machine:
+    """A device as its owner holds it."""
+
+    id: UUID
+    user: str
+    reply: EnrolReply
+    identity: Identity
+
+
+@dataclass
+class Perimeter:
+    """Everything, by name, and what tests do with it."""
+
+    storage: Storage
+    authority: Authority
+    directory: DirectoryService
+    links: Links
+    sessions: Sessions
+    login_service: Login
+    enrolment: Enrolment
+    invites: Invites
+    devices: Devices
+    keys: KnockKeys
+    admission: Admission
+    passwords: Passwords
+    clock: Clock
+    secrets: dict[str, Secret] = field(default_factory=dict)
+
+    # what `application` asks for
+    @property
+    def name(self) -> Name:
+        return Name("example.test", NameKind.CONTROLLER, "main")
+
+    @property
+    def login(self) -> Login:
+        return self.login_service
+
+    async def changed(self) -> None:
+        await self.directory.reload()
+        await self.links.resources_changed()
+        await self.sessions.reevaluate()
+
+    # rows
+
+    async def add_user(self, name: str, password: str | None = PASSWORD) -> UUID:
+        hashed = None if password is None else await self.passwords.hash(password)
+        identifier = uuid4()
+        async with self.storage.change() as change:
+            change.db.add(User(id=identifier, name=name, password_hash=hashed, created_at=self.clock()))
+        await self.directory.reload()
+        return identifier
+
+    async def disable(self, name: str) -> None:
+        async with self.storage.change() as change:
+            user = (await change.db.scalars(select(User).where(User.name == name))).one()
+            user.disabled_at = self.clock()
+        await self.directory.reload()
+
+    async def add_gateway(self, name: str, *, enrolled: bool = True) -> UUID:
+        identifier = uuid4()
+        async with self.storage.change() as change:
+            change.db.add(
+                Gateway(
+                    id=identifier,
+                    name=name,
+                    listen="192.0.2.2:8443",
+                    knock="192.0.2.2:62201",
+                    advertise=f"{name}.example.test:443",
+                    created_at=self.clock(),
+                    enrolled_at=self.clock() if enrolled else None,
+                )
+            )
+        await self.directory.reload()
+        return identifier
+
+    async def add_resource(self, name: str, *gateways: UUID) -> UUID:
+        identifier = uuid4()
+        async with self.storage.change() as change:
+            change.db.add(
+                Resource(
+                    id=identifier, name=name, target="10.0.0.5:80", port=80, protocol="tcp", created_at=self.clock()
+                )
+            )
+            await change.db.flush()
+            change.db.add_all(ResourceGateway(resource_id=identifier, gateway_id=gateway) for gateway in gateways)
+        await self.directory.reload()
+        return identifier
+
+    async def add_grant(self, user: UUID, resource: UUID, **conditions: object) -> UUID:
+        identifier = uuid4()
+        async with self.storage.change() as change:
+            change.db.add(
+                Grant(id=identifier, user_id=user, resource_id=resource, created_at=self.clock(), **conditions)
+            )
+        await self.directory.reload()
+        return identifier
+
+    # people
+
+    def request(self, invite: Invite, *, csr: str | None = None, proof: bytes | None = None) -> EnrolRequest:
+        csr = csr or new_csr()
+        return EnrolRequest(
+            invite=invite.id,
+            csr=csr,
+            proof=proof or enrol_proof(invite.secret, BINDING, csr.encode()),
+            device_name="laptop",
+            platform="Linux",
+        )
+
+    async def enrol(self, user: str) -> Machine:
+        invite = await self.invites.for_user(user, actor="admin")
+        reply, identity = await self._enrol(invite)
+        return Machine(UUID(reply.id), user, reply, identity)
+
+    async def join(self, gateway: str) -> Identity:
+        """Enrols a gateway that was added."""
+        _, identity = await self._enrol(await self.invites.for_gateway(gateway, actor="admin"))
+        return identity
+
+    async def _enrol(self, invite: Invite) -> tuple[EnrolReply, Identity]:
+        key = new_private_key()
+        request = self.request(invite, csr=make_csr(key).decode())
+        reply = await self.enrolment.enrol(request, binding=BINDING, source=SOURCE)
+        assert isinstance(reply, EnrolReply)
+        return reply, Identity.from_pem(private_key_pem(key), reply.certificate.encode())
+
+    async def ask_login(
+        self, machine: Machine, *, user: str | None = None, password: str = PASSWORD, otp: str | None = None
+    ) -> LoginReply:
+        asked = LoginRequest(user=user or machine.user, password=password, otp=otp, csr=new_csr())
+        return await self.login_service.login(asked, device=machine.id, source=SOURCE)
+
+    async def code(self, user: str) -> str:
+        """What the user's authenticator shows now."""
+        async with self.storage.read() as db:
+            row = (await db.scalars(select(Totp).join(User, Totp.user_id == User.id).where(User.name == user))).one()
+        secret = self.storage.sealer.open(row.sealed_secret, totp_context(row.user_id))
+        return totp.code_of(secret, totp.step_of(self.clock()))
+
+    async def log_in(self, machine: Machine) -> SessionView:
+        """A whole login, in a time step of its own."""
+        self.clock.pass_(seconds=31)
+        reply = await self.ask_login(machine)
+        assert reply.status in {"otp_needed", "totp_enrolment"}, reply
+        reply = await self.ask_login(machine, otp=await self.code(machine.user))
+        assert reply.status == "done", reply
+        assert reply.session is not None
+        return reply.session
+
+    async def events(self, kind: str = "") -> list[Event]:
+        await self.storage.audit.flush()
+        async with self.storage.read() as db:
+            rows = (await db.scalars(select(AuditRecord).order_by(AuditRecord.seq))).all()
+        return [decode_event(row.event) for row in rows if row.kind == kind or not kind]
+
+    def knockers(self) -> int:
+        return len(self.admission)
+
+
+def new_csr() -> str:
+    return make_csr(new_private_key()).decode()
+
+
+async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
+    """A perimeter's services over a storage that has an authority."""
+    async with storage.read() as db:
+        authority = await Authority.load(db, storage.sealer)
+    note = storage.audit.note
+    name = Name("example.test", NameKind.CONTROLLER, "main")
+    admission = Admission(
+        started_us=0,
+        kinds=frozenset({KnockKind.ENROL, KnockKind.CONTROL}),
+        ports=frozenset({443}),
+        lease_live=lambda *_: False,
+    )
+    keys = KnockKeys(admission=admission, controller=name, clock=clock)
+    directory = DirectoryService(storage)
+    await directory.reload()
+    links = Links(served_by=directory.served_by, note=note, outage_grace=timedelta(minutes=15))
+    sessions = Sessions(
+        storage=storage,
+        directory=directory,
+        authority=authority,
+        links=links,
+        note=note,
+        clock=clock,
+        times=SessionTimes(**times),
+    )
+    links.leases_for = sessions.leases_for
+    passwords = Passwords(FAST)
+
+    async def changed() -> None:
+        await directory.reload()
+        await links.resources_changed()
+        await sessions.reevaluate()
+
+    return Perimeter(
+        storage=storage,
+        authority=authority,
+        directory=directory,
+        links=links,
+        sessions=sessions,
+        login_service=Login(
+            storage=storage, sessions=sessions, passwords=passwords, domain="example.test", note=note, clock=clock
+        ),
+        enrolment=Enrolment(
+            storage=storage,
+            authority=authority,
+            keys=keys,
+            controllers=[MAIN],
+            lifetimes=Lifetimes(timedelta(days=30), timedelta(days=30)),
+            note=note,
+            clock=clock,
+            changed=changed,
+        ),
+        invites=Invites(
+            storage=storage,
+            keys=keys,
+            domain="example.test",
+            root_sha256=spki_sha256(authority.trust.root),
+            controllers=[MAIN],
+            lifetime=timedelta(hours=24),
+            clock=clock,
+        ),
+        devices=Devices(storage=storage, keys=keys, sessions=sessions, clock=clock, changed=changed),
+        keys=keys,
+        admission=admission,
+        passwords=passwords,
+        clock=clock,
+    )
+
+
+async def over(storage: Storage, clock: Clock) -> AsyncIterator[Perimeter]:
+    """A perimeter with an authority, over a storage that has nothing."""
+    async with storage.change() as change:
+        create_authority(change.db, storage.sealer, "example.test", now=clock())
+    made = await build(storage, clock)
+    yield made
+    made.passwords.close()
+
+
+class Served:
+    """The routes behind real TLS on loopback."""
+
+    def __init__(self, perimeter: Perimeter) -> None:
+        self.perimeter = perimeter
+        identity = perimeter.authority.new_identity(
+            perimeter.name, now=datetime.now(UTC), lifetime=timedelta(hours=1), hosts=["127.0.0.1"]
+        )
+        accept = frozenset({Purpose.DEVICES, Purpose.SERVICES})
+        tls = ServerTls(identity, perimeter.authority.trust, accept, require_client=False, alpn=("http/1.1",))
+        self.server = HttpsServer(application(perimeter), tls)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.setblocking(False)  # noqa: FBT003 - socket's signature
+        self._accepting: asyncio.Task[None] | None = None
+        self._clients: list[aiohttp.ClientSession] = []
+
+    async def start(self) -> None:
+        await self.server.start()
+        self._accepting = asyncio.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock, _ = await loop.sock_accept(self._listener)
+            self.server.accept(sock)
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+        if self._accepting is not None:
+            self._accepting.cancel()
+        self._listener.close()
+        await self.perimeter.links.close()
+        await self.server.close()
+
+    def client(self, identity: Identity | None) -> aiohttp.ClientSession:
+        """Requests with this identity, or with no certificate."""
+        tls = ClientTls(identity, self.perimeter.authority.trust, self.perimeter.name, alpn=("http/1.1",))
+
+        async def dial() -> socket.socket:
+            sock = socket.socket()
+            sock.setblocking(False)  # noqa: FBT003 - socket's signature
+            await asyncio.get_running_loop().sock_connect(sock, self._listener.getsockname())
+            return sock
+
+        client = aiohttp.ClientSession(connector=connector(dial, tls), base_url="https://main")
+        self._clients.append(client)
+        return client
+
+    async def gateway(self, name: str, identity: Identity) -> "Edge":
+        """A gateway with its link up and its snapshot applied."""
+        socket_ = await self.client(identity).ws_connect("/v1/link")
+        edge = Edge(name, socket_)
+        await socket_.send_str(Hello(version="1", cloak="on-demand").model_dump_json())
+        edge.start()
+        await edge.changed(lambda: edge.snapshots > 0)
+        return edge
+
+
+class Edge:
+    """A gateway: applies what it is told and acknowledges it, unless it is told to lag."""
+
+    def __init__(self, name: str, socket_: aiohttp.ClientWebSocketResponse) -> None:
+        self.name = name
+        self.leases: dict[UUID, Lease] = {}
+        self.dropped: list[LeaseDrop] = []
+        self.puts = 0
+        self.snapshots = 0
+        self.lags = False
+        self._socket = socket_
+        self._heard = asyncio.Condition()
+        self._reading: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._reading = asyncio.create_task(self._read())
+
+    async def close(self) -> None:
+        await self._socket.close()
+        if self._reading is not None:
+            await self._reading
+
+    async def changed(self, until: Callable[[], bool]) -> None:
+        """Returns when what it was told makes `until` true."""
+        async with asyncio.timeout(5), self._heard:
+            await self._heard.wait_for(until)
+
+    async def _read(self) -> None:
+        async for received in self._socket:
+            seq = self._apply(decode(to_gateway, received.data))
+            if seq is not None and not self.lags:
+                await self._socket.send_str(Acknowledged(seq=seq).model_dump_json())
+            async with self._heard:
+                self._heard.notify_all()
+
+    def _apply(self, message: object) -> int | None:
+        match message:
+            case Snapshot():
+                self.leases = {lease.session: lease for lease in message.leases}
+                self.snapshots += 1
+                return message.seq
+            case LeasePut():
+                self.leases[message.lease.session] = message.lease
+                self.puts += 1
+                return message.seq
+            case LeaseDrop():
+                self.leases.pop(message.session, None)
+                self.dropped.append(message)
+                return message.seq
+            case Resources():
+                return message.seq
+        return None
