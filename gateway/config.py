@@ -1,0 +1,88 @@
+"""A gateway's config.toml, frozen. `join` writes it; every key can be overridden by `GLOAM_…` (console/settings.py)."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from certs.names import Name, NameKind
+from console.address import HostPort
+from console.settings import Duration
+from gateway import limits
+from spa.cloak import CloakName
+from wire.messages import NAME, Address, ControllerAddress, Port
+
+CONFIG: Final = "config.toml"
+IDENTITY: Final = "gateway"
+TRUST: Final = "trust.pem"
+KNOCK_SECRET: Final = "knock.secret"  # noqa: S105 - the file's name
+STATUS_SOCKET: Final = "status.sock"
+
+
+class ControllerTable(BaseModel):
+    """A controller this gateway may have its link with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Annotated[str, Field(pattern=NAME, description="Its name in the perimeter.")]
+    tls: HostPort = Field(description="Where it accepts TLS.")
+    knock: HostPort = Field(description="Where it accepts knocks (UDP).")
+
+    @classmethod
+    def of(cls, address: ControllerAddress) -> Self:
+        """As a message carries it."""
+        return cls(
+            name=address.name,
+            tls=HostPort(address.tls.host, address.tls.port),
+            knock=HostPort(address.knock.host, address.knock.port),
+        )
+
+    def address(self) -> ControllerAddress:
+        """As a message carries it."""
+        return ControllerAddress(
+            name=self.name,
+            tls=Address(host=self.tls.host, port=self.tls.port),
+            knock=Address(host=self.knock.host, port=self.knock.port),
+        )
+
+
+class GatewaySettings(BaseModel):
+    """Every setting of a gateway."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: Annotated[str, Field(pattern=NAME)] = Field(description="This gateway's name in the perimeter.")
+    domain: str = Field(description="The trust domain of the perimeter.")
+    listen: HostPort = Field(description="Where tunnels are accepted (TCP). Dark until somebody knocks.")
+    knock: HostPort = Field(description="Where knocks are accepted (UDP). Never answers.")
+    advertised_ports: tuple[Port, ...] = Field(
+        default=(), description="Other port numbers clients know `listen` by, where a router forwards ports."
+    )
+    cloak: CloakName = Field(
+        CloakName.AUTO, description="What keeps the TCP port dark; auto takes the first that works."
+    )
+    drain: Duration = Field(
+        timedelta(seconds=limits.DRAIN_DEADLINE),
+        description="How long SIGTERM waits for live tunnels before it cuts them.",
+    )
+    dial_timeout: Duration = Field(
+        timedelta(seconds=limits.DIAL_DEADLINE), description="How long a resource may take to accept a connection."
+    )
+    max_tunnels: int = Field(limits.MAX_TUNNELS, ge=1, description="Tunnels at a time, all sessions together.")
+    max_tunnels_per_session: int = Field(
+        limits.MAX_TUNNELS_PER_SESSION, ge=1, description="Tunnels at a time of one session."
+    )
+    log_json: bool = Field(default=False, description="Logs as JSON, one document a line.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    controllers: tuple[ControllerTable, ...] = Field(
+        min_length=1, max_length=16, description="The controllers, tried in turn."
+    )
+
+    @property
+    def identity_name(self) -> Name:
+        """Who this gateway is."""
+        return Name(self.domain, NameKind.GATEWAY, self.name)
+
+
+def settings_path(state: Path) -> Path:
+    """Where the settings of a state directory are."""
+    return state / CONFIG

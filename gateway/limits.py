@@ -1,0 +1,55 @@
+"""Every limit the gateway chooses for itself, with its reason. Times are in seconds."""
+
+from typing import Final
+
+MAX_TUNNELS: Final = 10_000
+"""Tunnels at a time, those being opened included: two sockets each, within the usual hard limit of descriptors."""
+
+MAX_TUNNELS_PER_SESSION: Final = 256
+"""One person's browser opens some dozens of connections; a session that opens hundreds starves the others."""
+
+DIAL_DEADLINE: Final = 5.0
+"""From an accepted CONNECT to the connected target: a resource stands near its gateway."""
+
+DRAIN_DEADLINE: Final = 10.0
+"""How long SIGTERM waits for live tunnels. Service managers wait 90 s before they kill; a deployment should not."""
+
+LAST_WORDS: Final = 2.0
+"""How long a stopping gateway goes on sending its last reports."""
+
+CUT_DEADLINE: Final = 1.0
+"""The bound we publish from revoke to last byte. A cut that takes longer is a bug, and is logged as one."""
+
+REPORTS_KEPT: Final = 10_000
+"""Reports kept while the link is down: at about 500 bytes each, 5 MB."""
+
+KNOCK_REPORT_PERIOD: Final = 1.0
+"""Refused knocks of one key, source and reason are reported as one count this often: a flood costs one message."""
+
+KNOCK_REASONS_KEPT: Final = 1_000
+"""Different refused knocks counted within a period; more are counted together."""
+
+COUNTERS_PERIOD: Final = 5.0
+"""How often changed totals are reported."""
+
+BACKOFF_FIRST: Final = 0.2
+"""The first wait before another attempt at the controller: a restart of the controller should cost little."""
+
+BACKOFF_MOST: Final = 15.0
+"""The longest wait: a thousand gateways then bring a returning controller some seventy attempts a second."""
+
+LINK_STABLE: Final = 5.0
+"""A link that lasted this long worked. Shorter ones are failures: two processes with one identity would otherwise
+replace each other's link as fast as they can."""
+
+LINK_DEADLINE: Final = 10.0
+"""From the first knock at the controller to its first snapshot or `resumed`."""
+
+PINGS_MISSED: Final = 3
+"""A link that brought nothing for this many ping periods is dead."""
+
+MAX_CONTROL_MESSAGE: Final = 67_108_864
+"""A snapshot: about 60,000 leases with two permits each."""
+
+KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP options: a peer that vanished is noticed after two minutes, and its tunnel and slot are free again."""

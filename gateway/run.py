@@ -1,0 +1,277 @@
+"""A running gateway: the parts put together, and how they stop.
+
+1. The door opens once the first snapshot is applied: before, nobody could be let in, and the port stays dark.
+2. Every task belongs to one group; whatever fails ends the gateway with its reason (fail closed: the door goes first).
+3. SIGTERM and SIGINT drain: the door closes, live tunnels have their time, then they are cut and the controller is
+   told. A second signal stops at once.
+"""
+
+import asyncio
+import random
+import signal
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from certs.names import Purpose
+from certs.secret import Secret
+from certs.store import IdentityStore, Trust, read_private
+from console.errors import CommandError
+from gateway import limits
+from gateway.config import IDENTITY, KNOCK_SECRET, TRUST, GatewaySettings
+from gateway.dial import Dialler, wall_us
+from gateway.enforcement import Enforcement
+from gateway.keys import TUNNEL, LeaseKeys
+from gateway.leases import Leases
+from gateway.link import Link
+from gateway.reports import Report
+from gateway.status import Document, StatusServer
+from gateway.tunnels import Tunnels
+from spa.admission import Admission, Drop
+from spa.door import Door
+from spa.packet import IPAddress
+from wire.messages import Counters, HandshakeRefused, TunnelRefused
+from wire.tls import ServerTls
+
+log = structlog.get_logger()
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Gateway:
+    """One gateway process. `run` returns when it has been told to stop and everything is closed."""
+
+    def __init__(self, state: Path, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._identity = IdentityStore(state).load(IDENTITY)
+        trust = _load_trust(state)
+        secret = Secret(read_private(state / KNOCK_SECRET))
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._since = datetime.now(UTC)
+        self.stopping = asyncio.Event()
+        leases = Leases()
+        self._admission = Admission(
+            started_us=wall_us(),
+            kinds=TUNNEL,
+            ports=frozenset({settings.listen.port, *settings.advertised_ports}),
+            lease_live=lambda key_id, session: leases.live(key_id, session, self._clock()),
+        )
+        self.tunnels = Tunnels(
+            ServerTls(self._identity, trust, frozenset({Purpose.SESSIONS})),
+            lambda session, knocked, name, port: leases.permits(session, knocked, name, port, self._clock()),
+            self._report,
+            most=settings.max_tunnels,
+            most_of_session=settings.max_tunnels_per_session,
+            dial_deadline=settings.dial_timeout.total_seconds(),
+        )
+        self.enforcement = Enforcement(
+            leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock
+        )
+        self.link = Link(
+            [table.address() for table in settings.controllers],
+            Dialler(self._identity, trust, secret).connect,
+            self.enforcement,
+            counters=self._counters,
+            cloak=lambda: self._cloak,
+            version=_version(),
+            random=random.random,
+            clock=self._clock,
+        )
+        self.door = Door(
+            listen=(settings.listen.host, settings.listen.port),
+            knock=(settings.knock.host, settings.knock.port),
+            cloak=settings.cloak,
+            admission=self._admission,
+            on_connection=self.tunnels.accept,
+            on_drop=self._knock_dropped,
+        )
+        self._door_open = False
+        self._status = StatusServer(state, self.document)
+
+    async def run(self) -> None:
+        """Serves until `stopping` is set; then drains. Cancelled, it stops at once."""
+        await self._status.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self.tunnels.run()),
+                    group.create_task(self.enforcement.expire_forever()),
+                    group.create_task(self.link.run()),
+                ]
+                opening = group.create_task(self._open_door())
+                await self.stopping.wait()
+                opening.cancel()
+                await self._drain()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await self._close_door()
+            await self._status.close()
+            log.info("stopped")
+
+    async def _open_door(self) -> None:
+        await self.link.ready.wait()
+        await self.door.start()
+        self._door_open = True
+        log.info(
+            "ready",
+            gateway=self._settings.name,
+            listen=str(self._settings.listen),
+            cloak=self._cloak,
+            why=self._why_cloak,
+        )
+
+    async def _close_door(self) -> None:
+        if self._door_open:
+            self._door_open = False
+            await self.door.close()
+
+    async def _drain(self) -> None:
+        deadline = self._settings.drain.total_seconds()
+        log.info("draining", tunnels=len(self.tunnels), at_most_seconds=deadline)
+        await self._close_door()
+        cut = await self.tunnels.drain(deadline)
+        told = await self.link.told_everything(limits.LAST_WORDS)
+        log.info("drained", tunnels_cut=cut, controller_told=told)
+
+    # What others ask of it
+
+    def _report(self, report: Report) -> None:
+        match report:
+            case TunnelRefused():
+                log.info("tunnel refused", session=str(report.session), resource=report.resource, code=report.code)
+            case HandshakeRefused():
+                log.info("handshake refused", source=report.source.host, code=report.code, detail=report.detail)
+            case _:
+                pass
+        self.link.report(report)
+
+    def _knock_dropped(self, drop: Drop, source: IPAddress) -> None:
+        if drop.key_id is not None:
+            self.link.knock_refused(drop.key_id, str(source), str(drop.reason))
+
+    def _keys_forgotten(self, key_id: str) -> None:
+        self.door.close_windows(key_id)
+
+    @property
+    def _cloak(self) -> str:
+        return str(self.door.cloak_name)
+
+    @property
+    def _why_cloak(self) -> str:
+        return self.door.cloak_reason if self._door_open else "the door opens once the controller has been heard"
+
+    def _counters(self, lost: int) -> Counters:
+        return Counters(
+            admitted=self._admission.admitted,
+            dropped={str(reason): count for reason, count in self._admission.counters.items()},
+            tunnels=len(self.tunnels),
+            leases=len(self.enforcement.leases),
+            windows=len(self.door.windows.open_windows),
+            reports_lost=lost,
+            cloak=self._cloak,
+        )
+
+    def document(self) -> Document:
+        """What `gloam-gateway status` shows."""
+        link, now = self.link.state, self._clock()
+        leaf = self._identity.leaf
+        return {
+            "gateway": self._settings.name,
+            "domain": self._settings.domain,
+            "since": self._since,
+            "ready": self._door_open and not self.stopping.is_set(),
+            "draining": self.stopping.is_set(),
+            "listen": str(self._settings.listen),
+            "knock": str(self._settings.knock),
+            "cloak": {"name": self._cloak, "why": self._why_cloak},
+            "link": {
+                "up": link.up,
+                "controller": link.controller,
+                "since": link.since,
+                "problem": link.problem,
+                "attempts": link.attempts,
+                "applied": link.applied,
+                "outage_left_seconds": None if link.up else self.enforcement.seconds_left(),
+                "reports_waiting": self.link.reports_waiting,
+                "reports_lost": self.link.reports_lost,
+                "controller_ahead_seconds": round(self.link.time_ahead, 3),
+            },
+            "certificate": {
+                "name": str(self._identity.name),
+                "expires": leaf.not_valid_after_utc,
+                "renewal_due": self._identity.renewal_due,
+            },
+            "leases": [
+                {
+                    "session": held.lease.session,
+                    "user": held.lease.user,
+                    "device": held.lease.device,
+                    "seconds_left": round(held.ends - now, 1),
+                    "resources": [f"{permit.resource}:{permit.port}" for permit in held.lease.permits],
+                }
+                for held in self.enforcement.leases.held
+            ],
+            "windows": [
+                {
+                    "source": each.source,
+                    "port": each.port,
+                    "for": self.door.windows.key_ids(each.source, each.port, now),
+                }
+                for each in self.door.windows.open_windows
+            ],
+            "tunnels": [asdict(view) for view in self.tunnels.views()],
+            "counters": {"opened": self.tunnels.opened, "refused": self.tunnels.refused, **self.door.counters},
+        }
+
+
+async def serve(state: Path, settings: GatewaySettings) -> None:
+    """Runs the gateway of a state directory until a signal ends it. Raises CommandError, CertsError, DoorError."""
+    gateway = Gateway(state, settings)
+    task = asyncio.current_task()
+    loop = asyncio.get_running_loop()
+
+    at_once = False
+
+    def told(name: str) -> None:
+        nonlocal at_once
+        if gateway.stopping.is_set() and task is not None:
+            log.warning("stopping at once", signal=name)
+            at_once = True
+            task.cancel()
+        else:
+            log.info("stopping", signal=name)
+            gateway.stopping.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, told, number.name)
+    try:
+        await gateway.run()
+    except asyncio.CancelledError:
+        if not at_once:
+            raise
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _load_trust(state: Path) -> Trust:
+    path = state / TRUST
+    try:
+        return Trust.from_pem(path.read_bytes())
+    except OSError as error:
+        raise CommandError(
+            f"{path} cannot be read: {error.strerror}", "join the perimeter again in a new --state"
+        ) from error
+
+
+def _version() -> str:
+    try:
+        return version("gloam")[:32]
+    except PackageNotFoundError:
+        return "unknown"

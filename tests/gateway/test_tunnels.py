@@ -1,0 +1,404 @@
+"""Tunnels: real TLS, real session certificates, real sockets, a real TCP echo. Only the door is left out."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from certs import Name, NameKind, Purpose
+from gateway.enforcement import Enforcement
+from gateway.leases import ControllerTime, Leases
+from gateway.tunnels import Tunnels
+from spa.packet import KnockKind
+from spa.source import Source
+from wire.connect import Accepted, ClientHandshake, NeedMore, Refused
+from wire.messages import Address, LeaseDrop, LeasePut, Permit, Resources, ServedResource
+from wire.tls import ClientTls, ServerTls, connect_tls
+
+EDGE = Name("example.test", NameKind.GATEWAY, "edge")
+ALICE, BOB, LAPTOP = UUID(int=7), UUID(int=8), UUID(int=1)
+KNOCKED = frozenset({f"device/{LAPTOP}"})
+
+
+class Echo:
+    """A TCP server that sends back what it gets, and ends when its client ends."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.lost = 0
+
+    async def serve(self, reader: Any, writer: Any) -> None:
+        self.connections += 1
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        except ConnectionError:
+            pass
+        finally:
+            self.lost += 1
+            writer.close()
+
+
+class NoKeys:
+    def set(self, key_id: Any, keys: Any) -> None:
+        pass
+
+    def forget(self, key_id: Any) -> None:
+        pass
+
+
+class Gateway:
+    def __init__(self, authority: Any, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        self.authority = authority
+        self.reports = []
+        self.knocked = KNOCKED
+        leases = Leases()
+        self.tunnels = Tunnels(
+            ServerTls(authority.identity(NameKind.GATEWAY, "edge"), authority.trust, frozenset({Purpose.SESSIONS})),
+            lambda session, knocked, name, port: leases.permits(session, knocked, name, port, loop.time()),
+            self.reports.append,
+            **options,
+        )
+        self.enforcement = Enforcement(leases, NoKeys(), self.tunnels.cut, loop.time)
+        self.time = ControllerTime(datetime.now(UTC), loop.time())
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)  # noqa: FBT003
+        self.where = self.listener.getsockname()
+        self.tasks = [asyncio.create_task(self.tunnels.run()), asyncio.create_task(self._accept())]
+
+    async def _accept(self) -> None:
+        while True:
+            sock, (host, port) = await asyncio.get_running_loop().sock_accept(self.listener)
+            self.tunnels.accept(sock, Source(ip_address(host), port, frozenset({KnockKind.TUNNEL}), self.knocked))
+
+    def apply(self, change: Any) -> Any:
+        return self.enforcement.apply(change, self.time)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.listener.close()
+
+    def told(self, kind: NameKind) -> Any:
+        return [each for each in self.reports if each.type == kind]
+
+    @asynccontextmanager
+    async def dial(self, session: UUID = ALICE, kind: NameKind = NameKind.SESSION) -> AsyncIterator[Any]:
+        """A verified connection: its reader and writer."""
+        sock = socket.socket()
+        sock.setblocking(False)  # noqa: FBT003
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, self.where)
+        reader = asyncio.StreamReader()
+        tls = ClientTls(self.authority.identity(kind, str(session)), self.authority.trust, EDGE)
+        transport, protocol = await connect_tls(sock, tls, lambda: asyncio.StreamReaderProtocol(reader))
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)  # kept: its deletion would close
+        try:
+            yield reader, writer
+        finally:
+            transport.abort()
+
+    async def ask(self, reader: Any, writer: Any, name: str, port: int = 80, behind: Any = b"") -> Any:
+        handshake = ClientHandshake(name, port)
+        writer.write(handshake.request() + behind)
+        answer = NeedMore()
+        while isinstance(answer, NeedMore):
+            answer = handshake.receive(await reader.read(65536))
+        return answer
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Any]:
+    made = Echo()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.address = Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+    yield made
+    server.close()
+
+
+@pytest.fixture
+async def start(authority: Any) -> AsyncIterator[Any]:
+    made = []
+
+    def start_gateway(**options: Any) -> Gateway:
+        made.append(Gateway(authority, **options))
+        return made[-1]
+
+    yield start_gateway
+    for each in made:
+        await each.close()
+
+
+def permit(name: str, target: Address, port: int = 80) -> Permit:
+    return Permit(resource=name, port=port, target=target, protocol="tcp", policies=("grant/1",))
+
+
+@pytest.fixture
+async def gateway(start: Callable[..., Gateway], echo: Any, make_lease: Any) -> Gateway:
+    made = start()
+    give(made, make_lease(7, permit("wiki", echo.address), permit("shop", echo.address)))
+    return made
+
+
+def give(gateway: Gateway, lease: Any) -> None:
+    gateway.apply(LeasePut(seq=1, lease=lease))
+
+
+async def test_bytes_go_both_ways_and_are_counted_exactly(gateway: Any, echo: Any, eventually: Any) -> None:
+    payload = bytes(range(256)) * 8192
+    async with gateway.dial() as (reader, writer):
+        answer = await gateway.ask(reader, writer, "wiki", behind=payload)
+        assert isinstance(answer, Accepted)
+        writer.write_eof()
+        received = answer.rest + await reader.read(-1)
+        assert received == payload
+    await eventually(lambda: gateway.told("tunnel.closed"))
+    opened, closed = gateway.reports
+    assert opened.tunnel == closed.tunnel
+    assert (opened.session, opened.resource, opened.target) == (ALICE, "wiki", echo.address)
+    assert opened.group == "X25519MLKEM768"
+    assert (closed.bytes_up, closed.bytes_down, closed.reason) == (len(payload), len(payload), "done")
+    assert len(gateway.tunnels) == 0
+
+
+async def test_half_close_leaves_the_other_direction_open(
+    gateway: Any, start: Any, make_lease: Any, eventually: Any
+) -> None:
+    async def count(reader: Any, writer: Any) -> None:
+        writer.write(str(len(await reader.read(-1))).encode())
+        writer.close()
+
+    server = await asyncio.start_server(count, "127.0.0.1", 0)
+    target = Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+    give(gateway, make_lease(7, permit("counter", target)))
+    async with gateway.dial() as (reader, writer):
+        assert isinstance(await gateway.ask(reader, writer, "counter", behind=b"x" * 1000), Accepted)
+        writer.write(b"y" * 234)
+        writer.write_eof()
+        assert await reader.read(-1) == b"1234"
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("session", "name", "port", "knocked", "status", "error", "code"),
+    [
+        (ALICE, "nothing", 80, KNOCKED, 404, "destination_not_found", "not_served"),
+        (ALICE, "vault", 80, KNOCKED, 403, "http_request_denied", "no_grant"),
+        (ALICE, "wiki", 81, KNOCKED, 404, "destination_not_found", "wrong_port"),
+        (BOB, "wiki", 80, KNOCKED, 403, "http_request_denied", "no_lease"),
+        (ALICE, "wiki", 80, frozenset({"device/other"}), 403, "http_request_denied", "no_knock"),
+    ],
+)
+async def test_a_refusal_says_why_and_is_reported(  # noqa: PLR0917
+    gateway: Any,
+    session: UUID,
+    name: str,
+    port: int,
+    knocked: frozenset[str],
+    status: int,
+    error: str,
+    code: str,
+    eventually: Any,
+) -> None:
+    gateway.apply(Resources(seq=2, resources=(ServedResource(name="vault", port=80),)))
+    gateway.knocked = knocked
+    async with gateway.dial(session) as (reader, writer):
+        answer = await gateway.ask(reader, writer, name, port)
+        assert isinstance(answer, Refused)
+        assert (answer.status, answer.error) == (status, error)
+        assert answer.details
+        assert await reader.read(-1) is not None
+    assert [(each.session, each.resource, each.code) for each in gateway.told("tunnel.refused")] == [
+        (session, name, code)
+    ]
+    await eventually(lambda: not gateway.tunnels._all)
+
+
+async def test_what_is_no_connect_is_refused(gateway: Any) -> None:
+    async with gateway.dial() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: wiki\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 405 ")
+    assert gateway.told("tunnel.refused")[0].code == "bad_request"
+
+
+async def test_a_target_that_refuses_is_a_502(gateway: Any, make_lease: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    give(gateway, make_lease(7, permit("wiki", Address(host="127.0.0.1", port=port))))
+    async with gateway.dial() as (reader, writer):
+        answer = await gateway.ask(reader, writer, "wiki")
+    assert (answer.status, answer.error) == (502, "connection_refused")
+
+
+@pytest.fixture
+def deaf() -> Iterator[Any]:
+    """The address of a target that takes no more connections: its queue is full, so the kernel drops every SYN."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for each in (first, second):
+            each.setblocking(False)  # noqa: FBT003
+            each.connect_ex(listener.getsockname())
+        yield Address(host="127.0.0.1", port=listener.getsockname()[1])
+
+
+async def test_a_target_that_does_not_answer_is_a_504(start: Any, deaf: Any, make_lease: Any) -> None:
+    gateway = start(dial_deadline=0.2)
+    give(gateway, make_lease(7, permit("wiki", deaf)))
+    async with gateway.dial() as (reader, writer):
+        answer = await gateway.ask(reader, writer, "wiki")
+    assert (answer.status, answer.error) == (504, "connection_timeout")
+
+
+async def test_who_does_not_ask_in_time_is_refused(start: Any, make_lease: Any) -> None:
+    gateway = start(connect_deadline=0.2)
+    async with gateway.dial() as (reader, writer):
+        writer.write(b"CONNECT wiki:80 HTTP/1.1\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_device_certificate_is_no_session(gateway: Any, eventually: Any) -> None:
+    with pytest.raises(ConnectionError):
+        async with gateway.dial(LAPTOP, NameKind.DEVICE) as (reader, _):
+            await reader.readexactly(1)
+    await eventually(lambda: gateway.told("handshake.refused"))
+    assert gateway.told("handshake.refused")[0].source.host == "127.0.0.1"
+    assert gateway.told("tunnel.opened") == []
+
+
+async def opened(gateway: Any, stack_of: Any, name: str = "wiki", session: UUID = ALICE) -> Any:
+    reader, writer = await stack_of.enter_async_context(gateway.dial(session))
+    answer = await gateway.ask(reader, writer, name, behind=b"hello")
+    assert isinstance(answer, Accepted)
+    rest = answer.rest + await reader.readexactly(5 - len(answer.rest))
+    assert rest == b"hello"
+    return reader, writer
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[Any]:
+    from contextlib import AsyncExitStack
+
+    async with AsyncExitStack() as made:
+        yield made
+
+
+async def test_a_dropped_lease_cuts_both_sides_at_once(gateway: Any, echo: Any, stack: Any, eventually: Any) -> None:
+    tunnels = [await opened(gateway, stack) for _ in range(20)]
+    assert len(gateway.tunnels) == 20
+    ended = gateway.apply(LeaseDrop(seq=2, session=ALICE, code="revoked", sentence="gone"))
+    assert len(ended) == 20
+    async with asyncio.timeout(1):
+        await asyncio.wait(ended)
+        for reader, _ in tunnels:
+            with pytest.raises(ConnectionError):
+                await reader.readexactly(1)
+    await eventually(lambda: echo.lost == 20)
+    await eventually(lambda: len(gateway.told("tunnel.closed")) == 20)
+    assert {(each.reason, each.bytes_up, each.bytes_down) for each in gateway.told("tunnel.closed")} == {
+        ("revoked", 5, 5)
+    }
+
+
+async def test_a_lost_permit_cuts_its_tunnels_and_no_others(
+    gateway: Any, echo: Any, stack: Any, make_lease: Any
+) -> None:
+    wiki, _ = await opened(gateway, stack, "wiki")
+    shop, to_shop = await opened(gateway, stack, "shop")
+    await asyncio.wait(gateway.apply(LeasePut(seq=2, lease=make_lease(7, permit("shop", echo.address)))))
+    with pytest.raises(ConnectionError):
+        await wiki.readexactly(1)
+    to_shop.write(b"still")
+    assert await shop.readexactly(5) == b"still"
+    assert [each.reason for each in gateway.told("tunnel.closed")] == ["permit_lost"]
+
+
+async def test_a_lease_that_ends_cuts_its_tunnels(gateway: Any, stack: Any, echo: Any, make_lease: Any) -> None:
+    running = asyncio.create_task(gateway.enforcement.expire_forever())
+    lease = make_lease(7, permit("wiki", echo.address), seconds=0.5)
+    give(gateway, lease)
+    reader, _ = await opened(gateway, stack)
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    assert timedelta(0) <= datetime.now(UTC) - lease.valid_until < timedelta(seconds=0.3)
+    running.cancel()
+
+
+async def test_a_tunnel_is_cut_while_its_target_is_being_dialled(
+    start: Any, deaf: Any, make_lease: Any, eventually: Any
+) -> None:
+    gateway = start()
+    give(gateway, make_lease(7, permit("wiki", deaf)))
+    async with gateway.dial() as (reader, writer):
+        writer.write(ClientHandshake("wiki", 80).request())
+        await eventually(lambda: [each for each in gateway.tunnels._all if each.reach is not None])
+        async with asyncio.timeout(1):
+            await asyncio.wait(gateway.apply(LeaseDrop(seq=2, session=ALICE, code="revoked")))
+        with pytest.raises(ConnectionError):
+            await reader.readexactly(1)
+    assert [each.code for each in gateway.told("tunnel.refused")] == ["revoked"]
+    assert not gateway.tunnels._all
+
+
+async def test_a_session_has_its_share_and_no_more(start: Any, echo: Any, stack: Any, make_lease: Any) -> None:
+    gateway = start(most_of_session=2)
+    give(gateway, make_lease(7, permit("wiki", echo.address)))
+    give(gateway, make_lease(8, permit("wiki", echo.address)))
+    for _ in range(2):
+        await opened(gateway, stack)
+    async with gateway.dial() as (reader, writer):
+        answer = await gateway.ask(reader, writer, "wiki")
+    assert (answer.status, answer.error) == (429, "connection_limit_reached")
+    await opened(gateway, stack, session=BOB)
+
+
+async def test_a_gateway_has_its_most_and_no_more(
+    start: Any, echo: Any, stack: Any, make_lease: Any, eventually: Any
+) -> None:
+    gateway = start(most=1)
+    give(gateway, make_lease(7, permit("wiki", echo.address)))
+    _, first = await opened(gateway, stack)
+    async with gateway.dial(BOB) as (reader, writer):
+        answer = await gateway.ask(reader, writer, "wiki")
+    assert (answer.status, answer.error) == (503, "connection_limit_reached")
+    first.transport.abort()
+    await eventually(lambda: not gateway.tunnels._all)
+    await opened(gateway, stack)
+
+
+async def test_a_client_that_goes_away_before_it_asks_leaves_nothing(gateway: Any, eventually: Any) -> None:
+    async with gateway.dial():
+        await eventually(lambda: gateway.tunnels._all)
+    await eventually(lambda: not gateway.tunnels._all)
+    assert gateway.reports == []
+
+
+async def test_draining_waits_for_tunnels_then_cuts_the_rest(gateway: Any, stack: Any, eventually: Any) -> None:
+    _, leaves = await opened(gateway, stack)
+    stays, _ = await opened(gateway, stack)
+    draining = asyncio.create_task(gateway.tunnels.drain(0.3))
+    leaves.write_eof()
+    assert await draining == 1
+    with pytest.raises(ConnectionError):
+        await stays.readexactly(1)
+    await asyncio.wait_for(gateway.tasks[0], 1)
+    assert sorted(each.reason for each in gateway.told("tunnel.closed")) == ["done", "gateway_stopped"]
+
+
+async def test_stopping_at_once_cuts_everything(gateway: Any, stack: Any) -> None:
+    reader, _ = await opened(gateway, stack)
+    gateway.tasks[0].cancel()
+    await asyncio.wait([gateway.tasks[0]])
+    with pytest.raises(ConnectionError):
+        await reader.readexactly(1)
+    assert [each.reason for each in gateway.told("tunnel.closed")] == ["gateway_stopped"]
