@@ -1,0 +1,113 @@
+"""What the commands and their agent say to each other over its Unix socket: one call and one answer a connection.
+
+Each is one line of JSON. The rules are those of `wire.messages`: frozen, no unknown fields, bounded texts.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from client.profile import Ended
+from wire.messages import Code, GatewayAddress, Label, Message, Port, ResourceView, SessionView, Text, UserName
+
+
+class LoginCall(Message):
+    """Log in; repeated with what the answer asks for."""
+
+    type: Literal["login"] = "login"
+    user: UserName
+    password: Annotated[str, Field(max_length=1024, repr=False)]
+    otp: Annotated[str | None, Field(max_length=16, repr=False)] = None
+
+
+class StatusCall(Message):
+    """How are things?"""
+
+    type: Literal["status"] = "status"
+
+
+class RouteCall(Message):
+    """How do I reach this resource? `fresh` asks the controller first (after a gateway's refusal)."""
+
+    type: Literal["route"] = "route"
+    resource: Label
+    port: Port | None = None
+    fresh: bool = False
+
+
+class LogoutCall(Message):
+    """End the session, and the agent."""
+
+    type: Literal["logout"] = "logout"
+
+
+class LoginAnswer(Message):
+    """What the controller said to a login."""
+
+    type: Literal["login"] = "login"
+    status: Literal["done", "otp_needed", "totp_enrolment", "refused"]
+    code: Code = "ok"
+    sentence: Text = ""
+    fix: Text = ""
+    totp_uri: Text | None = None
+    session: SessionView | None = None
+
+
+class Notice(Message):
+    """Something the controller wants of the person: a fresher or stronger proof."""
+
+    code: Code
+    sentence: Text
+    fix: Text
+
+
+class StatusAnswer(Message):
+    """The agent's state. `problem` is what stands in the way of the controller, if anything does.
+
+    `resuming`: there is a session, taken up from the disk, that the controller has not described yet.
+    """
+
+    type: Literal["status"] = "status"
+    agent: int  # its process
+    session: SessionView | None = None
+    resuming: bool = False
+    connected: bool = False
+    problem: Text = ""
+    notice: Notice | None = None
+    ended: Ended | None = None
+    clock_offset_us: int = 0
+    renewal_due: datetime | None = None
+
+
+class RouteAnswer(Message):
+    """The gateways to try, in order. The keys are in the state directory; only their owner gets this far."""
+
+    type: Literal["route"] = "route"
+    session: Annotated[str, Field(max_length=36)]
+    resource: ResourceView
+    gateways: Annotated[tuple[GatewayAddress, ...], Field(min_length=1)]
+    clock_offset_us: int
+
+
+class LogoutAnswer(Message):
+    """No session is here any more; `told` says whether the controller confirmed its end, None that there was none."""
+
+    type: Literal["logout"] = "logout"
+    told: bool | None
+
+
+class Problem(Message):
+    """The call came to nothing; `exit` is the command's exit code."""
+
+    type: Literal["problem"] = "problem"
+    what: Text
+    fix: Text
+    exit: Annotated[int, Field(ge=1, le=4)]
+
+
+Call = Annotated[LoginCall | StatusCall | RouteCall | LogoutCall, Field(discriminator="type")]
+Answer = Annotated[LoginAnswer | StatusAnswer | RouteAnswer | LogoutAnswer | Problem, Field(discriminator="type")]
+
+call: TypeAdapter[Call] = TypeAdapter(Call)
+answer: TypeAdapter[Answer] = TypeAdapter(Answer)

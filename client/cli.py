@@ -1,0 +1,250 @@
+"""The command `gloam`. Each function here reads options and prints; what it does is in the module it names."""
+
+import asyncio
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from console.errors import CommandError, ExitCode
+from console.output import Output
+from console.run import run
+from console.state import state_directory
+
+if TYPE_CHECKING:
+    from client.state import ClientState
+
+PROG = "gloam"
+COMMANDS_GROUP = "gloam.commands"
+
+app = typer.Typer(
+    name=PROG,
+    help="Reach what is hidden behind a gloam perimeter.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StateOption = Annotated[
+    Path | None, typer.Option("--state", metavar="DIR", help="The state directory; each one is a device of its own.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
+ResourceArgument = Annotated[
+    str, typer.Argument(metavar="RESOURCE[:PORT]", help="The resource, as gloam resources names it.")
+]
+
+
+@app.command(epilog="Example: gloam enrol gloam-invite-v1.AbC…   or: gloam enrol - < invite.txt")
+def enrol(
+    invite: Annotated[str, typer.Argument(metavar="INVITE", help="The invite, or - to read it from standard input.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="What administrators see; the host's name if not given.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Give up the device that is enrolled here.")] = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make this machine's key and enrol it with an invite."""
+    from client.enrol import enrol_device, read_invite
+
+    text = sys.stdin.read(1 << 16) if invite == "-" else invite
+    profile = asyncio.run(enrol_device(_state(state), read_invite(text), replace=replace, name=name))
+    document = {"domain": profile.domain, "device": profile.device, "user": profile.user}
+    told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"
+    Output(json=json).show(document, lambda console: console.print(told))
+
+
+@app.command(epilog="Example: gloam login ada   or: gloam login ada --password-stdin --otp 123456 < password.txt")
+def login(
+    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Who; the device's owner if not given.")] = None,
+    otp: Annotated[str | None, typer.Option("--otp", metavar="CODE", help="The authenticator's code.")] = None,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="The password is the first line of standard input.")
+    ] = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Log in; a background agent then keeps the session alive."""
+    from client.login import Asking
+    from client.login import login as log_in
+
+    interactive = not json and not password_stdin and sys.stdin.isatty()
+    log_in(_enrolled(state), Asking(user, otp, password_stdin, interactive), Output(json=json))
+
+
+@app.command(epilog="Example: gloam status --json")
+def status(state: StateOption = None, json: JsonOption = False) -> None:
+    """Say who I am, until when, what I can reach and what is wrong."""
+    from client.agent.messages import StatusAnswer
+    from client.ask import ask_status
+    from client.report import status_document, tell_status
+
+    here = _enrolled(state)
+    answer: StatusAnswer | None = asyncio.run(ask_status(here))
+    output = Output(json=json)
+    document = status_document(here.profile(), answer, here.ended(), here.clock())
+    output.show(document, lambda _console: tell_status(output, document, answer.session if answer else None))
+
+
+@app.command(epilog="Example: gloam resources")
+def resources(state: StateOption = None, json: JsonOption = False) -> None:
+    """List what I may reach, and what I may not with the reason and the fix."""
+    from client.ask import ask_status, no_session
+    from client.report import in_order, resource_document, tell_resources
+
+    here = _enrolled(state)
+    answer = asyncio.run(ask_status(here))
+    if answer is None or answer.session is None:
+        raise no_session(here, answer)
+    view = answer.session
+    output = Output(json=json)
+    output.show(
+        [resource_document(each) for each in in_order(view.resources)],
+        lambda _console: tell_resources(output, view.resources),
+    )
+
+
+@app.command(epilog="Example: gloam forward wiki --listen 127.0.0.1:8080")
+def forward(
+    resource: ResourceArgument,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 finds a free one.")
+    ] = "127.0.0.1:0",
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Listen on a local port; each connection goes to the resource through a tunnel."""
+    from client.forward import Forward, Listening
+    from client.loop import run_until_signalled
+    from client.reach import parse_target
+    from console.address import BadAddress, HostPort
+    from console.text import visible
+
+    try:
+        address = HostPort.parse(listen)
+    except BadAddress as error:
+        raise CommandError(str(error), "give --listen HOST:PORT, as in 127.0.0.1:0", ExitCode.USAGE) from error
+    output = Output(json=json)
+
+    def announce(listening: Listening) -> None:
+        document = {
+            "listen": str(listening.address),
+            "host": listening.address.host,
+            "port": listening.address.port,
+            "resource": listening.resource,
+            "resource_port": listening.port,
+        }
+        output.row(document, f"{listening.address} leads to {listening.resource}:{listening.port}")
+
+    def tell(problem: str) -> None:
+        sys.stderr.write(f"{PROG}: {visible(problem)}\n")
+        sys.stderr.flush()
+
+    serving = Forward(_enrolled(state), parse_target(resource), tell)
+    run_until_signalled(serving.run(address, announce))
+
+
+@app.command(epilog="Example: ssh -o ProxyCommand='gloam connect %h:%p' build-server")
+def connect(
+    resource: ResourceArgument,
+    state: StateOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Errors as JSON; standard output carries the tunnel.")] = False,
+) -> None:
+    """Carry standard input and output through a tunnel."""
+    from client.loop import run_loop
+    from client.reach import parse_target
+    from client.stdio import connect_stdio
+
+    del json  # console.run reads it from the command line
+    # Standard output belongs to the tunnel; what Python buffered for it must not come in between.
+    sys.stdout.flush()
+    run_loop(connect_stdio(_enrolled(state), parse_target(resource), sys.stdin.fileno(), sys.stdout.fileno()))
+
+
+@app.command(epilog="Example: curl $(gloam knock wiki) http://wiki/")
+def knock(resource: ResourceArgument, state: StateOption = None, json: JsonOption = False) -> None:
+    """Knock at the resource's gateway and print the options curl needs to go through it."""
+    import shlex
+
+    from client.knock import knock as knock_at
+    from client.reach import parse_target
+
+    done = asyncio.run(knock_at(_enrolled(state), parse_target(resource)))
+    document = {
+        "gateway": done.gateway,
+        "proxy": done.proxy,
+        "cacert": done.authorities,
+        "cert": done.certificate,
+        "key": done.key,
+        "resource": done.resource,
+        "port": done.port,
+        "options": done.options(),
+    }
+    Output(json=json).show(document, lambda console: console.print(shlex.join(done.options()), soft_wrap=True))
+
+
+@app.command(epilog="Example: gloam logout")
+def logout(state: StateOption = None, json: JsonOption = False) -> None:
+    """End the session and the agent."""
+    from client.ask import log_out
+
+    told = asyncio.run(log_out(_enrolled(state)))
+    sentences = {
+        True: "Logged out.",
+        None: "Nobody was logged in.",
+        False: "Logged out here; the controller could not be told, so the session ends there by itself.",
+    }
+    Output(json=json).show({"logged_out": told is not None, "told": bool(told)}, lambda c: c.print(sentences[told]))
+
+
+@app.command(hidden=True)
+def agent(
+    state: StateOption = None,
+    ready: Annotated[
+        int | None, typer.Option("--ready", hidden=True, help="A descriptor told once calls are taken.")
+    ] = None,
+) -> None:
+    """Run the background agent of one state directory (login starts it)."""
+    from client.agent.life import run_agent
+    from client.config import ClientSettings
+    from console.settings import load_settings
+
+    here = _enrolled(state)
+    run_agent(here, ready, load_settings(ClientSettings, here.config, os.environ).log_level)
+
+
+def main() -> None:
+    """Run the command line."""
+    _add_commands_from_above(sys.argv[1:2])
+    run(app, PROG)
+
+
+def _add_commands_from_above(first: list[str]) -> None:
+    """Adds the commands that live above the roles (the demo): they register themselves, we never import them by name.
+
+    Loaded only where one of them is wanted or all are listed, so that other commands start fast.
+    """
+    listing = not first or first == ["--help"]
+    for entry in entry_points(group=COMMANDS_GROUP):
+        if listing or first == [entry.name]:
+            app.command(name=entry.name)(entry.load())
+
+
+def _state(option: Path | None) -> "ClientState":
+    from client.state import ClientState
+
+    return ClientState(state_directory(option, "client", os.environ))
+
+
+def _enrolled(option: Path | None) -> "ClientState":
+    state = _state(option)
+    state.profile()
+    return state
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""`config.toml` of a client: every key has a default, and the file may be absent."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ClientSettings(BaseModel):
+    """How this device's commands behave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What the agent writes to agent.log, and from which level up."
+    )

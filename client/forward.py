@@ -1,0 +1,126 @@
+"""`gloam forward`: a local port whose connections each get a tunnel of their own.
+
+Laws:
+
+1. The way is checked before the port is announced: a denial is an exit code, not a port that answers nobody.
+2. Nothing is read from a local connection before its tunnel stands; what it sent waits in the kernel.
+3. A connection whose tunnel cannot be opened is reset, never closed as if it had ended well, and stderr says why.
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from client.reach import find_way, open_tunnel
+from client.session import Target
+from client.state import ClientState
+from client.tunnel import Tunnels
+from console.address import HostPort
+from console.errors import CommandError, ExitCode
+from wire.errors import WireError
+from wire.farewell import reset
+from wire.relay import Held
+
+BACKLOG: Final = 512
+MAX_CONNECTIONS: Final = 4096
+"""At a time: each holds two descriptors, and the usual limit of a process is higher only for services."""
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a forward listens, and for what."""
+
+    address: HostPort
+    resource: str
+    port: int
+
+
+class Forward:
+    """One local port for one resource."""
+
+    def __init__(self, state: ClientState, target: Target, tell: Told) -> None:
+        self._state = state
+        self._target = target
+        self._tell = tell
+        self._tunnels = Tunnels(state, state.profile())
+
+    async def run(self, listen: HostPort, announce: Callable[[Listening], None]) -> None:
+        """Serves until cancelled; then every connection is cut. Raises CommandError if it cannot begin."""
+        way = await find_way(self._state, self._target)
+        listener = await _bind(listen)
+        host, port = listener.getsockname()[:2]
+        announce(Listening(HostPort(host, port), way.resource.name, way.resource.port))
+        loop = asyncio.get_running_loop()
+        slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        try:
+            async with asyncio.TaskGroup() as connections:
+                while True:
+                    await slots.acquire()
+                    local = await _accepted(loop, listener)
+                    connections.create_task(self._serve(local, slots))
+        finally:
+            listener.close()
+
+    async def _serve(self, local: socket.socket, slots: asyncio.Semaphore) -> None:
+        plain: asyncio.Transport | None = None
+        try:
+            plain, _held = await asyncio.get_running_loop().connect_accepted_socket(Held, local)
+            tunnel = await open_tunnel(self._state, self._tunnels, self._target)
+            relay = tunnel.relay(plain)
+            try:
+                await relay.closed
+            except asyncio.CancelledError:
+                relay.cut("closing")
+                raise
+        except CommandError as error:
+            self._tell(f"{error.what}; {error.fix}")
+        except (WireError, OSError) as error:
+            self._tell(f"the tunnel to {self._target} broke: {error}")
+        finally:
+            slots.release()
+            if plain is not None and not plain.is_closing():
+                reset(plain)
+            elif plain is None:
+                local.close()
+
+
+async def _accepted(loop: asyncio.AbstractEventLoop, listener: socket.socket) -> socket.socket:
+    """The next local connection; running out of descriptors is waited out."""
+    while True:
+        try:
+            local, _peer = await loop.sock_accept(listener)
+        except ConnectionError:
+            continue
+        except OSError:
+            await asyncio.sleep(0.1)  # no descriptor to be had: until some connection ends, there is nothing to do
+            continue
+        local.setblocking(False)  # noqa: FBT003 - the one argument it has
+        with contextlib.suppress(OSError):
+            local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return local
+
+
+async def _bind(listen: HostPort) -> socket.socket:
+    fix = "choose another with --listen HOST:PORT (port 0 finds a free one)"
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _name, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)  # noqa: FBT003 - the one argument it has
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        raise CommandError(f"cannot listen on {listen}: {error.strerror}", fix, ExitCode.FAILED) from error
+    return listener

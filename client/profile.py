@@ -1,0 +1,45 @@
+"""What a machine knows about itself once it is enrolled, and what it remembers of its last session.
+
+Pure: values and their JSON. `client/state.py` keeps them in files.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from certs.names import Name, NameKind
+from wire.messages import Code, ControllerAddress, Message, Text
+
+
+class Profile(Message):
+    """Written last at enrolment: where it exists, this machine is enrolled."""
+
+    domain: Text
+    device: Text  # the device's id, a UUID in lowercase
+    user: Text  # the owner, as `login` proposes it
+    controllers: Annotated[tuple[ControllerAddress, ...], Field(min_length=1, max_length=16)]
+
+    @property
+    def name(self) -> Name:
+        """The name the device certificate carries."""
+        return Name(self.domain, NameKind.DEVICE, self.device)
+
+    def controller_name(self, controller: ControllerAddress) -> Name:
+        """The name the controller at this address must prove."""
+        return Name(self.domain, NameKind.CONTROLLER, controller.name)
+
+
+class Ended(Message):
+    """Why the last session ended, for `status` to tell after the agent has gone."""
+
+    code: Code
+    sentence: Text
+    fix: Text = ""
+    at: datetime
+
+
+class ClockCorrection(Message):
+    """What must be added to this machine's clock to have the controller's."""
+
+    offset_us: int = 0

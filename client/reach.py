@@ -1,0 +1,69 @@
+"""From what a person typed to an open tunnel: ask the agent for the way, open it, tell denials from failures.
+
+Laws:
+
+1. A denial carries the controller's sentence and fix, and exit code 4; what cannot be reached says at which step, and
+   exit code 3.
+2. A gateway's refusal is explained by the controller, who knows the fix; the gateway's own sentence stands in for it.
+3. When no gateway can be reached the way is asked for again, and tried if it is another: a session or a gateway may
+   just have changed.
+"""
+
+from client.agent.messages import RouteAnswer, RouteCall
+from client.ask import ask_session
+from client.dial import CannotReach
+from client.session import Target
+from client.state import ClientState
+from client.tunnel import Tunnel, TunnelDenied, Tunnels
+from console.errors import CommandError, ExitCode
+
+
+def parse_target(text: str) -> Target:
+    """`RESOURCE[:PORT]` as typed. Raises CommandError (usage)."""
+    target = Target.parse(text)
+    if target is None:
+        raise CommandError(f"{text!r} is not RESOURCE or RESOURCE:PORT", "see gloam resources", ExitCode.USAGE)
+    return target
+
+
+async def find_way(state: ClientState, target: Target, *, fresh: bool = False) -> RouteAnswer:
+    """The way to `target`. Raises CommandError with the reason and the fix."""
+    try:
+        asked = RouteCall(resource=target.name, port=target.port, fresh=fresh)
+    except ValueError:
+        raise CommandError(f"{target.name!r} is not a resource name", "see gloam resources", ExitCode.USAGE) from None
+    answer = await ask_session(state, asked)
+    if not isinstance(answer, RouteAnswer):
+        raise CommandError("the agent answered something else", "run gloam logout and log in again")
+    if answer.resource.protocol == "udp":
+        raise CommandError(f"{target.name} is reached over UDP, tunnels carry TCP", "ask for its TCP resource, if any")
+    return answer
+
+
+async def open_tunnel(state: ClientState, tunnels: Tunnels, target: Target) -> Tunnel:
+    """An open tunnel to `target`. Raises CommandError with the reason and the fix."""
+    way = await find_way(state, target)
+    try:
+        return await _open(state, tunnels, target, way)
+    except CannotReach as error:
+        fresh = await find_way(state, target, fresh=True)
+        if fresh == way or error.step == "resource":
+            raise unreachable(error) from error
+    try:
+        return await _open(state, tunnels, target, fresh)
+    except CannotReach as error:
+        raise unreachable(error) from error
+
+
+async def _open(state: ClientState, tunnels: Tunnels, target: Target, way: RouteAnswer) -> Tunnel:
+    try:
+        return await tunnels.open(way)
+    except TunnelDenied as denied:
+        await find_way(state, target, fresh=True)  # raises with the controller's sentence and fix if it agrees
+        fix = "run gloam status; log in again if it stays so"
+        raise CommandError(str(denied), fix, ExitCode.DENIED) from denied
+
+
+def unreachable(error: CannotReach) -> CommandError:
+    """The step that failed, as the command says it."""
+    return CommandError(f"{error} (step: {error.step})", error.fix, ExitCode.UNREACHABLE)

@@ -1,0 +1,142 @@
+"""What `status`, `resources` and `login` say: documents for machines, sentences and tables for people."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from client.agent.messages import StatusAnswer
+from client.clock import Clock
+from client.profile import Ended, Profile
+from console.output import Output
+from console.text import visible
+from wire.messages import ResourceView, SessionView
+
+
+def resource_document(resource: ResourceView) -> dict[str, Any]:
+    """A resource, as `resources --json` and `status --json` have it."""
+    return {
+        "name": resource.name,
+        "port": resource.port,
+        "protocol": resource.protocol,
+        "allowed": resource.allowed,
+        "gateways": list(resource.gateways),
+        "code": resource.code,
+        "sentence": resource.sentence,
+        "fix": resource.fix,
+    }
+
+
+def session_document(view: SessionView) -> dict[str, Any]:
+    """A session, without its certificate."""
+    return {
+        "session": str(view.id),
+        "user": view.user,
+        "valid_until": view.valid_until.astimezone(UTC),
+        "resources": [resource_document(each) for each in in_order(view.resources)],
+        "gateways": [
+            {"name": each.name, "host": each.tls.host, "port": each.tls.port, "lagging": each.name in view.lagging}
+            for each in view.gateways
+        ],
+    }
+
+
+def status_document(profile: Profile, answer: StatusAnswer | None, ended: Ended | None, clock: Clock) -> dict[str, Any]:
+    """Everything `status --json` says; every key is always there."""
+    session = answer.session if answer else None
+    resuming = bool(answer and answer.resuming)
+    offset = answer.clock_offset_us if answer else clock.offset_us
+    return {
+        "domain": profile.domain,
+        "user": session.user if session else profile.user,
+        "device": profile.device,
+        "logged_in": session is not None or resuming,
+        "resuming": resuming,
+        "connected": bool(answer and answer.connected),
+        "session": session_document(session) if session else None,
+        "agent": answer.agent if answer else None,
+        "problem": answer.problem if answer else "",
+        "notice": answer.notice.model_dump() if answer and answer.notice else None,
+        "ended": ended.model_dump() if ended and not session and not resuming else None,
+        "renewal_due": answer.renewal_due if answer else None,
+        "clock_offset_seconds": offset / 1_000_000,
+        "controllers": [
+            {"name": each.name, "host": each.tls.host, "port": each.tls.port} for each in profile.controllers
+        ],
+    }
+
+
+def tell_status(output: Output, document: dict[str, Any], view: SessionView | None) -> None:
+    """The status for people."""
+    say = output.say
+    say(f"Device:     {document['device']} in {document['domain']}")
+    if view is None:
+        ended = document["ended"]
+        if document["resuming"]:
+            say("Session:    there is one; it is being taken up again")
+        elif ended:
+            say(f"Session:    ended at {_time(ended['at'])}: {ended['sentence']}")
+            say(f"            {ended['fix'] or 'run gloam login'}")
+        else:
+            say("Session:    not logged in; run gloam login")
+    else:
+        say(f"User:       {view.user}")
+        say(f"Session:    {view.id} until {_time(view.valid_until)}, renewed by itself")
+    if document["problem"]:
+        say(f"Problem:    {document['problem']}")
+    elif view is not None:
+        say("Controller: connected" if document["connected"] else "Controller: connecting")
+    if document["notice"]:
+        say(f"Notice:     {document['notice']['sentence']}; {document['notice']['fix']}")
+    if document["clock_offset_seconds"]:
+        say(f"Clock:      this machine is {-document['clock_offset_seconds']:+.0f} s off; knocks are corrected")
+    if view is not None:
+        output.say("")
+        tell_resources(output, view.resources)
+
+
+def tell_resources(output: Output, resources: Sequence[ResourceView]) -> None:
+    """What may be reached, then what may not and why."""
+    if not resources:
+        output.say("No resources: ask the administrator for a grant.")
+        return
+    output.table(
+        "Resources",
+        ("RESOURCE", "PROTOCOL", "GATEWAYS", "ACCESS"),
+        [
+            (f"{each.name}:{each.port}", each.protocol, list(each.gateways), _access(each))
+            for each in in_order(resources)
+        ],
+    )
+
+
+def tell_session(console: Console, view: SessionView | None) -> None:
+    """The success of a login for people."""
+    if view is None:
+        console.print("Logged in.")
+        return
+    console.print(visible(f"Logged in as {view.user} until {_time(view.valid_until)}; the agent renews it."))
+    allowed = [f"{each.name}:{each.port}" for each in in_order(view.resources) if each.allowed]
+    if allowed:
+        console.print(visible(f"You may reach {', '.join(allowed)}."))
+    else:
+        console.print("You may reach nothing yet: see gloam resources.")
+    if view.lagging:
+        console.print(visible(f"Not ready yet: gateway {', '.join(view.lagging)}."))
+
+
+def in_order(resources: Sequence[ResourceView]) -> list[ResourceView]:
+    """What is allowed first, each part by name."""
+    return sorted(resources, key=lambda each: (not each.allowed, each.name, each.port))
+
+
+def _access(resource: ResourceView) -> str:
+    if resource.allowed:
+        return "yes"
+    said = "; ".join(part for part in (resource.sentence, resource.fix) if part)
+    return f"no: {said}" if said else "no"
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

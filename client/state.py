@@ -1,0 +1,222 @@
+"""The client's state directory: the only module that knows its file names.
+
+Laws:
+
+1. An enrolment is whole or not at all: its files are written to a directory beside the old ones, the rename of that
+   directory is the one moment of change, and `profile`, which everybody reads first, finishes what a crash left there.
+2. Keys and the knock secret are 0600 and the directory 0700 (`certs.store` refuses anything wider).
+3. Session files exist only while a session does.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from certs.errors import StoreError
+from certs.names import Name
+from certs.secret import Secret
+from certs.store import (
+    Identity,
+    IdentityStore,
+    Trust,
+    check_state_directory,
+    make_state_directory,
+    read_private,
+    write_private,
+    write_public,
+)
+from client.clock import Clock
+from client.profile import ClockCorrection, Ended, Profile
+from console.errors import CommandError, ExitCode
+from wire.messages import Message
+
+DEVICE: Final = "device"
+SESSION: Final = "session"
+
+M = TypeVar("M", bound=Message)
+
+
+class ClientState:
+    """What one enrolled device keeps. Several directories are several devices, even on one machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = directory / "config.toml"
+        self.agent_socket = directory / "agent.sock"
+        self.agent_lock = directory / "agent.lock"
+        self.agent_log = directory / "agent.log"
+        self.proxy_authorities = directory / "proxy-ca.pem"
+        self._profile = directory / "profile.json"
+        self._trust = directory / "trust.pem"
+        self._knock_secret = directory / "knock.secret"
+        self._clock = directory / "clock.json"
+        self._ended = directory / "ended.json"
+        self._unfinished = directory / "enrolment.new"
+        self._enrolment = directory / "enrolment"
+        self._identities = IdentityStore(directory)
+
+    # Enrolment ---------------------------------------------------------------------------------------------------
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether this directory holds a device."""
+        return self._profile.exists() or self._enrolment.exists()
+
+    def profile(self) -> Profile:
+        """Who this device is. Raises CommandError where nothing is enrolled."""
+        if not self.enrolled:
+            raise CommandError(
+                f"this device is not enrolled (nothing in {self.directory})",
+                "ask the administrator for an invite and run gloam enrol INVITE, or name another --state DIR",
+            )
+        check_state_directory(self.directory)
+        self._finish_enrolment()
+        return self._required(Profile, self._profile)
+
+    def save_enrolment(
+        self, profile: Profile, identity: Identity, trust: Trust, knock_secret: Secret, clock: Clock
+    ) -> None:
+        """Makes this directory a device, whole or not at all; the caller keeps others from doing the same."""
+        self.make()
+        self._finish_enrolment()
+        if self._unfinished.exists():
+            shutil.rmtree(self._unfinished)
+        self._unfinished.mkdir(mode=0o700)
+        new = ClientState(self._unfinished)  # the same names, one directory further down
+        write_public(new._trust, trust.to_pem())
+        write_private(new._knock_secret, knock_secret.reveal())
+        new._identities.save(DEVICE, identity)
+        new.save_clock(clock)
+        write_private(new._profile, profile.model_dump_json(indent=2).encode())
+        self.forget_session()
+        self._ended.unlink(missing_ok=True)
+        self._unfinished.rename(self._enrolment)
+        _sync(self.directory)
+        self._finish_enrolment()
+
+    def _finish_enrolment(self) -> None:
+        """Moves the files of a whole enrolment to their places; two at once, or one after a crash, end the same."""
+        if not self._enrolment.exists():
+            return
+        key, chain = (f"{DEVICE}.{suffix}" for suffix in ("key", "pem"))
+        (self.directory / f"{key}.new").unlink(missing_ok=True)  # of the former device
+        for name in (self._trust.name, self._knock_secret.name, key, chain, self._clock.name, self._profile.name):
+            with contextlib.suppress(FileNotFoundError):
+                (self._enrolment / name).replace(self.directory / name)
+        _sync(self.directory)
+        with contextlib.suppress(FileNotFoundError):
+            self._enrolment.rmdir()
+
+    def make(self) -> None:
+        """Makes the directory, 0700; refuses one that others may enter."""
+        make_state_directory(self.directory)
+
+    def device(self) -> Identity:
+        """The device's key and certificate."""
+        return self._identities.load(DEVICE)
+
+    def trust(self) -> Trust:
+        """What this device believes."""
+        return Trust.from_pem(self._trust.read_bytes())
+
+    def knock_secret(self) -> Secret:
+        """What this device's knocks are keyed with."""
+        return Secret(read_private(self._knock_secret))
+
+    # The session -------------------------------------------------------------------------------------------------
+
+    def session(self) -> Identity | None:
+        """The key and certificate of the session, while there is one."""
+        if not self._identities.exists(SESSION):
+            return None
+        with contextlib.suppress(StoreError):
+            return self._identities.load(SESSION)
+        # The agent may have removed it between the two looks; if it is still there, the error is real.
+        return self._identities.load(SESSION) if self._identities.exists(SESSION) else None
+
+    def save_session(self, identity: Identity) -> None:
+        """Replaces the session's key and certificate in one step."""
+        self._identities.save(SESSION, identity)
+
+    def forget_session(self) -> None:
+        """Removes the session's key and certificate."""
+        self._identities.remove(SESSION)
+
+    def session_files(self) -> tuple[Path, Path]:
+        """The certificate and the key, for programs that want paths (curl)."""
+        return self.directory / f"{SESSION}.pem", self.directory / f"{SESSION}.key"
+
+    def ended(self) -> Ended | None:
+        """Why the last session ended, if nothing came after it."""
+        return self._optional(Ended, self._ended)
+
+    def save_ended(self, ended: Ended | None) -> None:
+        """Remembers why the session ended; None forgets it."""
+        if ended is None:
+            self._ended.unlink(missing_ok=True)
+        else:
+            write_private(self._ended, ended.model_dump_json().encode())
+
+    # The clock ---------------------------------------------------------------------------------------------------
+
+    def clock(self) -> Clock:
+        """This machine's clock, with the correction last learnt."""
+        kept = self._optional(ClockCorrection, self._clock)
+        return Clock(kept.offset_us if kept else 0)
+
+    def save_clock(self, clock: Clock) -> None:
+        """Keeps the correction for the next process."""
+        write_private(self._clock, ClockCorrection(offset_us=clock.offset_us).model_dump_json().encode())
+
+    # Files -------------------------------------------------------------------------------------------------------
+
+    def _required(self, model: type[M], path: Path) -> M:
+        try:
+            return model.model_validate_json(read_private(path))
+        except ValidationError as error:
+            fix = "restore it from a backup, or enrol again"
+            raise CommandError(f"{path} is damaged", fix, ExitCode.FAILED) from error
+
+    @staticmethod
+    def _optional(model: type[M], path: Path) -> M | None:
+        """The value, or None: what these files say helps, but nothing depends on it."""
+        try:
+            return model.model_validate_json(read_private(path))
+        except (StoreError, ValidationError):
+            return None
+
+
+def session_id(identity: Identity) -> str:
+    """The session a session certificate is for."""
+    name: Name = identity.name
+    return name.id
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[bool]:
+    """Holds the lock file `path`; False if another process does. The lock goes with the process, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,73 @@
+"""`gloam connect`: a tunnel between standard input and output, for ssh's ProxyCommand and for pipes.
+
+Laws:
+
+1. Bytes only: nothing else is ever written to standard output.
+2. Half-close goes both ways: the end of standard input ends our direction, the end of the tunnel closes standard
+   output.
+3. The exit code is 0 only if both directions ended well: a tunnel that broke or was cut is 1.
+
+Standard input may be a terminal, a pipe, a socket or a plain file, and an event loop can wait only for some of those.
+So two threads copy between them and a socket pair, blocking as the operating system makes them, and the relay sees one
+more socket.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from typing import Final
+
+from client.reach import open_tunnel
+from client.session import Target
+from client.state import ClientState
+from client.tunnel import Tunnels
+from console.errors import CommandError
+from wire.relay import DONE, Held
+
+CHUNK: Final = 65_536
+
+
+async def connect_stdio(state: ClientState, target: Target, stdin: int, stdout: int) -> None:
+    """Copies until both directions have ended. Raises CommandError for a refusal or a broken tunnel."""
+    tunnel = await open_tunnel(state, Tunnels(state, state.profile()), target)
+    near, far = socket.socketpair()
+    output = threading.Thread(target=_to_output, args=(near, stdout), daemon=True, name="output")
+    # Daemons: a read of a terminal that nobody types at must not keep the process.
+    threading.Thread(target=_from_input, args=(stdin, near), daemon=True, name="input").start()
+    output.start()
+    try:
+        far.setblocking(False)  # noqa: FBT003 - the one argument it has
+        plain, _held = await asyncio.get_running_loop().connect_accepted_socket(Held, far)
+        reason = await tunnel.relay(plain).closed
+    except BaseException:
+        tunnel.abort()
+        raise
+    # What the tunnel brought is in the socket pair: done is when it is out.
+    await asyncio.to_thread(output.join)
+    if reason != DONE:
+        raise CommandError(f"the tunnel to {target} broke off", "look at gloam status: it says if the session ended")
+
+
+def _from_input(stdin: int, near: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := os.read(stdin, CHUNK):
+            near.sendall(data)
+    with contextlib.suppress(OSError):
+        near.shutdown(socket.SHUT_WR)
+
+
+def _to_output(near: socket.socket, stdout: int) -> None:
+    with contextlib.suppress(OSError):
+        while data := near.recv(CHUNK):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(stdout, view) :]
+    # Nobody reads our output any more, or there is no more: closing it tells the next program in the pipe.
+    with contextlib.suppress(OSError):
+        near.shutdown(socket.SHUT_RD)
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(nowhere, stdout)  # not close(): the next socket must not become standard output
+        os.close(nowhere)

@@ -1,0 +1,180 @@
+"""Opening a tunnel: gateway by gateway, knock, TLS with the session's certificate, CONNECT.
+
+Laws:
+
+1. Gateways are tried in order. One that cannot be reached, does not serve the resource or cannot reach it makes way for
+   the next; one that says the session may not is believed: the others hold the same lease.
+2. A tunnel is handed over only once the gateway accepted; not a byte of the application leaves before that.
+3. The session's certificate is read for each tunnel, because the agent renews it while this process lives.
+4. While another gateway is left, one that does not answer costs `HEAD_START`, and it comes last for a while after that.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from certs.names import Name, NameKind
+from certs.secret import Secret
+from certs.store import Identity
+from client.agent.messages import RouteAnswer
+from client.clock import Clock
+from client.dial import DEADLINE, CannotReach, Door, open_tls
+from client.profile import Profile
+from client.state import ClientState
+from console.errors import CommandError
+from spa.packet import KnockKind
+from wire.connect import Accepted, ClientHandshake, NeedMore, Refused
+from wire.errors import RemoteError
+from wire.messages import GatewayAddress
+from wire.relay import Relay
+from wire.tls import ClientTls, TlsTransport
+
+ANSWER_DEADLINE: Final = 15.0
+"""Seconds for a gateway's answer to CONNECT: it dials the resource first, and gives up on that sooner."""
+HEAD_START: Final = 2.0
+"""Seconds for a gateway that is not the last: four knocks leave within 0.8 s; the rest is a round trip by satellite."""
+REMEMBERED: Final = 30.0
+"""Seconds a gateway that did not answer comes last: new connections do not wait for it, and it is soon tried again."""
+NOT_FOR_YOU: Final = 403
+
+
+class TunnelDenied(Exception):  # noqa: N818 - reads as what it is
+    """A gateway refused the session this resource; `str()` is the gateway's sentence."""
+
+
+class _Connecting(asyncio.Protocol):
+    """The client's side of CONNECT; once it is answered it stops reading, and the relay takes over."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self._handshake = ClientHandshake(name, port)
+        self._transport: asyncio.Transport | None = None
+        self.answer: asyncio.Future[Accepted | Refused] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask at once."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+            transport.write(self._handshake.request())
+
+    def data_received(self, data: bytes) -> None:
+        """The answer, and perhaps the tunnel's first bytes behind it; then nothing more until the relay resumes."""
+        if self.answer.done():
+            return
+        answer = self._handshake.receive(data)
+        if not isinstance(answer, NeedMore):
+            if isinstance(answer, Accepted) and self._transport is not None:
+                self._transport.pause_reading()
+            self.answer.set_result(answer)
+
+    def eof_received(self) -> bool:
+        """An end before the answer; behind it, the relay hears of it."""
+        self._fail("the gateway ended the connection before it answered")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The same, ruder."""
+        self._fail(f"the connection to the gateway was lost before it answered{f': {exc}' if exc else ''}")
+
+    def _fail(self, sentence: str) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(RemoteError(sentence))
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """An accepted tunnel that nothing flows through yet: call `relay` with the local side, or `abort`."""
+
+    gateway: str
+    transport: TlsTransport
+    _first: bytes
+
+    def relay(self, plain: asyncio.Transport) -> Relay:
+        """Copies between the tunnel and `plain` from now on."""
+        return Relay(self.transport, plain, to_plain=self._first)
+
+    def abort(self) -> None:
+        """Gives the tunnel up."""
+        self.transport.abort()
+
+
+class Tunnels:
+    """Opens tunnels for one device."""
+
+    def __init__(self, state: ClientState, profile: Profile) -> None:
+        self._state = state
+        self._profile = profile
+        self._trust = state.trust()
+        self._tls: dict[str, tuple[Identity, ClientTls]] = {}
+        self._silent: dict[str, float] = {}  # gateways that did not answer, and when by the event loop's clock
+
+    async def open(self, way: RouteAnswer) -> Tunnel:
+        """A tunnel to the route's resource. Raises TunnelDenied, CannotReach (of the last gateway), CommandError."""
+        last: CannotReach | None = None
+        gateways = self._in_order(way.gateways)
+        for gateway in gateways:
+            try:
+                return await self._through(gateway, way, DEADLINE if gateway is gateways[-1] else HEAD_START)
+            except CannotReach as error:
+                if error.step == "knock":
+                    self._silent[gateway.name] = asyncio.get_running_loop().time()
+                last = error
+        raise last if last is not None else CannotReach("route", "none", "the route has no gateway", "log in again")
+
+    def _in_order(self, gateways: Sequence[GatewayAddress]) -> list[GatewayAddress]:
+        recent = asyncio.get_running_loop().time() - REMEMBERED
+        return sorted(gateways, key=lambda each: self._silent.get(each.name, recent) > recent)
+
+    async def _through(self, gateway: GatewayAddress, way: RouteAnswer, deadline: float) -> Tunnel:
+        tls = self._tls_for(gateway, way)
+        door = gateway_door(gateway, way, self._profile, self._state.knock_secret(), deadline)
+        transport, protocol = await open_tls(door.dial, tls, lambda: _Connecting(way.resource.name, way.resource.port))
+        try:
+            async with asyncio.timeout(ANSWER_DEADLINE):
+                answer = await protocol.answer
+        except (TimeoutError, RemoteError) as error:
+            transport.abort()
+            sentence = f"gateway {gateway.name} did not answer: {error or 'too slow'}"
+            fix = "look at gloam status: the session may have been renewed or ended this moment; try again"
+            raise CannotReach("connect", "no_answer", sentence, fix) from error
+        except BaseException:
+            transport.abort()
+            raise
+        self._silent.pop(gateway.name, None)
+        match answer:
+            case Accepted():
+                return Tunnel(gateway.name, transport, answer.rest)
+            case Refused():
+                transport.close()
+                said = answer.details or f"HTTP {answer.status}"
+                if answer.status == NOT_FOR_YOU:
+                    raise TunnelDenied(said)
+                fix = "ask the administrator whether the resource runs and the gateway may reach it"
+                raise CannotReach("resource", answer.error, f"gateway {gateway.name} says: {said}", fix)
+
+    def _tls_for(self, gateway: GatewayAddress, way: RouteAnswer) -> ClientTls:
+        identity = self._state.session()
+        if identity is None or identity.name.id != way.session:
+            raise CommandError("the session ended or was replaced this moment", "try again, or run gloam login")
+        kept = self._tls.get(gateway.name)
+        if kept is None or kept[0].leaf != identity.leaf:
+            name = Name(self._profile.domain, NameKind.GATEWAY, gateway.name)
+            kept = self._tls[gateway.name] = (identity, ClientTls(identity, self._trust, name))
+        return kept[1]
+
+
+def gateway_door(
+    gateway: GatewayAddress, way: RouteAnswer, profile: Profile, secret: Secret, deadline: float = DEADLINE
+) -> Door:
+    """The gateway's door, for this session."""
+    return Door(
+        Name(profile.domain, NameKind.GATEWAY, gateway.name),
+        gateway.tls,
+        gateway.knock,
+        KnockKind.TUNNEL,
+        Clock(way.clock_offset_us),
+        session=UUID(way.session),
+        deadline=deadline,
+        secret=secret,
+    )

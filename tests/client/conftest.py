@@ -1,0 +1,33 @@
+"""A perimeter for each test, and a device enrolled in it."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.client.perimeter import Authority, Controller, Gateway, Perimeter, Resource
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture
+async def perimeter(authority: Authority) -> AsyncIterator[Perimeter]:
+    resource = Resource()
+    await resource.start()
+    gateways = [Gateway("edge", authority, resource), Gateway("spare", authority, resource)]
+    for gateway in gateways:
+        await gateway.door.start()
+    controller = Controller(authority, gateways)
+    await controller.start()
+    made = Perimeter(authority, controller, gateways, resource)
+    controller.answers.resources = (
+        made.wiki(),
+        made.wiki(name="vault", allowed=False, code="mfa_age", sentence="your login is too old", fix="log in again"),
+    )
+    yield made
+    await controller.close()
+    for gateway in gateways:
+        await gateway.close()
+    await resource.close()

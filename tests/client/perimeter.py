@@ -1,0 +1,431 @@
+"""A perimeter in this process, out of real doors, TLS and HTTP: what the client meets, but with answers a test can set.
+
+Its controller judges nothing (the scenarios try the real one); it speaks the protocol, so that every answer the client
+must handle can be given at will.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import aiohttp
+from aiohttp import web
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from certs.issue import issue_intermediate, issue_leaf, issue_root, make_csr, new_private_key, private_key_pem
+from certs.names import Name, NameKind, Purpose
+from certs.secret import Secret
+from certs.store import Identity, Trust
+from certs.verify import spki_sha256
+from client.state import ClientState
+from spa.admission import Admission
+from spa.cloak import CloakName
+from spa.door import Door
+from spa.packet import KnockKind, derive_key
+from wire.connect import ConnectRequest, NeedMore, ServerHandshake, accept_response, refuse_response
+from wire.http import HttpsServer
+from wire.invite import BINDING_BYTES, BINDING_LABEL, Invite, InvitePurpose, enrol_proof, invite_knock_secret
+from wire.limits import ALPN_HTTP
+from wire.messages import (
+    Address,
+    Attach,
+    Beat,
+    ControllerAddress,
+    EnrolReply,
+    EnrolRequest,
+    Explained,
+    ExplainRequest,
+    GatewayAddress,
+    Heartbeat,
+    LoginReply,
+    LoginRequest,
+    Logout,
+    Message,
+    Refusal,
+    Renew,
+    ResourceView,
+    Revoked,
+    Session,
+    SessionView,
+    TotpEnrolment,
+    decode,
+    from_client,
+    parse,
+)
+from wire.relay import Held, Relay
+from wire.tls import ServerTls, TlsTransport, accept_tls, export_binding
+
+DOMAIN = "example.test"
+TOTP_URI = "otpauth://totp/gloam:ada?secret=JBSWY3DPEHPK3PXP&issuer=gloam"
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Authority:
+    def __init__(self) -> None:
+        now = datetime.now(UTC)
+        root = issue_root(DOMAIN, now=now)
+        self.issuers = {purpose: issue_intermediate(root, purpose, DOMAIN, now=now) for purpose in Purpose}
+        self.trust = Trust.of(root.certificate, [each.certificate for each in self.issuers.values()])
+
+    def certify(self, csr: bytes, name: Name, lifetime: timedelta = timedelta(hours=1)) -> str:
+        issuer = self.issuers[name.purpose]
+        hosts = ("127.0.0.1",) if name.purpose is Purpose.SERVICES else ()
+        leaf = issue_leaf(issuer, csr, name, now=datetime.now(UTC), lifetime=lifetime, hosts=hosts)
+        return b"".join(each.public_bytes(Encoding.PEM) for each in (leaf, issuer.certificate)).decode()
+
+    def identity(self, name: Name) -> Identity:
+        key = new_private_key()
+        return Identity.from_pem(private_key_pem(key), self.certify(make_csr(key), name).encode())
+
+
+def make_door(kinds: frozenset[KnockKind], on_connection: Callable[..., None]) -> tuple[Door, Admission]:
+    admission = Admission(
+        started_us=now_us() - 1, kinds=kinds, ports=frozenset(), lease_live=lambda _key, _session: True
+    )
+    door = Door(
+        listen=("127.0.0.1", 0),
+        knock=("127.0.0.1", 0),
+        cloak=CloakName.ON_DEMAND,
+        admission=admission,
+        on_connection=on_connection,
+    )
+    return door, admission
+
+
+class Resource:
+    """Something hidden: a TCP server that echoes in capitals and ends when its client does."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data.upper())
+                await writer.drain()
+            writer.write(b"<END>")
+        writer.close()
+
+    async def close(self) -> None:
+        self._server.close()
+
+
+class GatewayTunnel(asyncio.Protocol):
+    """A gateway's tunnel without a lease: `answers` decides."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._handshake = ServerHandshake()
+        self.transport: TlsTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, TlsTransport)
+        self.transport = transport
+        self._gateway.peers.append(transport.get_extra_info("peer"))
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._handshake.receive(data)
+        if isinstance(answer, NeedMore):
+            return
+        assert isinstance(answer, ConnectRequest)
+        self.transport.pause_reading()
+        refusal = self._gateway.refusals.get(answer.name)
+        if refusal is not None:
+            self.transport.write(refuse_response(*refusal))
+            self.transport.close()
+            return
+        self._gateway.tasks.append(asyncio.get_running_loop().create_task(self._relay(answer)))
+
+    async def _relay(self, request: ConnectRequest) -> None:
+        plain, _held = await asyncio.get_running_loop().create_connection(
+            Held, "127.0.0.1", self._gateway.resource.port
+        )
+        self.transport.write(accept_response())
+        relay = Relay(self.transport, plain, to_tls=b"", to_plain=request.rest)
+        self._gateway.relays.append(relay)
+        await relay.closed
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        pass
+
+
+class Gateway:
+    def __init__(self, name: str, authority: Authority, resource: Resource) -> None:
+        self.name = Name(DOMAIN, NameKind.GATEWAY, name)
+        self.resource = resource
+        self.tls = ServerTls(authority.identity(self.name), authority.trust, frozenset({Purpose.SESSIONS}))
+        self.refusals: dict[str, tuple[int, str, str]] = {}
+        self.peers: list[Name] = []
+        self.relays: list[Relay] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.door, self.admission = make_door(frozenset({KnockKind.TUNNEL}), self._connection)
+
+    def _connection(self, sock: socket.socket, _source: object) -> None:
+        accept_tls(asyncio.get_running_loop(), sock, self.tls, lambda: GatewayTunnel(self))
+
+    @property
+    def address(self) -> GatewayAddress:
+        return GatewayAddress(
+            name=self.name.id,
+            tls=Address(host="127.0.0.1", port=self.door.bound_listen.port),
+            knock=Address(host="127.0.0.1", port=self.door.bound_knock.port),
+        )
+
+    async def close(self) -> None:
+        await self.door.close()
+        for relay in self.relays:
+            if not relay.closed.done():
+                relay.cut("test over")
+        if self.tasks:
+            await asyncio.wait(self.tasks)
+
+
+@dataclass
+class Answers:
+    """What the controller of a test says."""
+
+    totp_enrolled: bool = True
+    lifetime: timedelta = timedelta(minutes=10)
+    user: str = "ada"
+    password: str = "correct horse"
+    otp: str = "123456"
+    resources: tuple[ResourceView, ...] = ()
+    explained: dict[str, ResourceView] = field(default_factory=dict)
+    attach_status: int = 200
+    revoked_on_attach: Revoked | None = None
+    clock_error: timedelta = timedelta()
+    enrol_refusal: tuple[int, Refusal] | None = None
+    reply_change: dict[str, object] = field(default_factory=dict)
+
+
+class Controller:
+    def __init__(self, authority: Authority, gateways: list[Gateway]) -> None:
+        self.name = Name(DOMAIN, NameKind.CONTROLLER, "main")
+        self.authority = authority
+        self.gateways = gateways
+        self.answers = Answers()
+        self.invites: dict[UUID, Invite] = {}
+        self.device = Name(DOMAIN, NameKind.DEVICE, str(uuid4()))
+        self.knock_secret = Secret.fresh()
+        self.sessions: dict[UUID, SessionView] = {}
+        self.sockets: list[web.WebSocketResponse] = []
+        self.heard: list[Message] = []
+        self.heard_news = asyncio.Condition()
+        self.logins: list[LoginRequest] = []
+        self.enrolments: list[UUID] = []
+        app = web.Application()
+        app.router.add_post("/v1/enrol", self._enrol)
+        app.router.add_post("/v1/login", self._login)
+        app.router.add_get("/v1/session", self._session)
+        tls = ServerTls(
+            authority.identity(self.name),
+            authority.trust,
+            frozenset({Purpose.DEVICES}),
+            require_client=False,
+            alpn=(ALPN_HTTP,),
+        )
+        self.https = HttpsServer(app, tls)
+        self.door, self.admission = make_door(
+            frozenset({KnockKind.CONTROL, KnockKind.ENROL}), lambda sock, _source: self.https.accept(sock)
+        )
+
+    async def start(self) -> None:
+        await self.https.start()
+        await self.door.start()
+
+    async def close(self) -> None:
+        await self.door.close()
+        for each in self.sockets:
+            await each.close()
+        await self.https.close()
+
+    @property
+    def address(self) -> ControllerAddress:
+        return ControllerAddress(
+            name="main",
+            tls=Address(host="127.0.0.1", port=self.door.bound_listen.port),
+            knock=Address(host="127.0.0.1", port=self.door.bound_knock.port),
+        )
+
+    def invite(self, purpose: InvitePurpose = InvitePurpose.DEVICE, **changes: object) -> Invite:
+        values: dict[str, object] = {
+            "id": uuid4(),
+            "purpose": purpose,
+            "subject": "ada" if purpose is InvitePurpose.DEVICE else "edge",
+            "domain": DOMAIN,
+            "controllers": (self.address,),
+            "root_spki_sha256": spki_sha256(self.authority.trust.root),
+            "expires": datetime.now(UTC) + timedelta(hours=1),
+            "secret": Secret.fresh(),
+        }
+        invite = Invite(**(values | changes))  # type: ignore[arg-type]
+        self.invites[invite.id] = invite
+        key = derive_key(invite_knock_secret(invite.secret), self.name)
+        self.admission.put(f"invite/{invite.id}", key, frozenset({KnockKind.ENROL}), now_us())
+        return invite
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.answers.clock_error
+
+    async def _enrol(self, request: web.Request) -> web.Response:
+        asked = parse(EnrolRequest, await request.read())
+        self.enrolments.append(asked.invite)
+        if self.answers.enrol_refusal is not None:
+            status, refusal = self.answers.enrol_refusal
+            return web.Response(status=status, text=refusal.model_dump_json())
+        invite = self.invites[asked.invite]
+        assert request.transport is not None
+        binding = export_binding(request.transport, BINDING_LABEL, b"", BINDING_BYTES)
+        if not hmac.compare_digest(enrol_proof(invite.secret, binding, asked.csr.encode()), asked.proof):
+            refusal = Refusal(code="invite_refused", sentence="this invite is not good here", fix="ask for a new one")
+            return web.Response(status=403, text=refusal.model_dump_json())
+        device = invite.purpose is InvitePurpose.DEVICE
+        name = self.device if device else Name(DOMAIN, NameKind.GATEWAY, "edge")
+        self.admit_device()
+        reply = EnrolReply(
+            id=name.id,
+            user="ada" if device else "",
+            certificate=self.authority.certify(asked.csr.encode(), name),
+            trust=self.authority.trust.to_pem().decode(),
+            knock_secret=self.knock_secret.reveal(),
+            controllers=(self.address,),
+            time=self.now(),
+        )
+        return web.Response(text=reply.model_copy(update=self.answers.reply_change).model_dump_json())
+
+    def admit_device(self) -> None:
+        key = derive_key(self.knock_secret, self.name)
+        self.admission.put(f"device/{self.device.id}", key, frozenset({KnockKind.CONTROL}), now_us())
+        for gateway in self.gateways:
+            key = derive_key(self.knock_secret, gateway.name)
+            gateway.admission.put(f"device/{self.device.id}", key, frozenset({KnockKind.TUNNEL}), now_us())
+
+    async def _login(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        assert request.transport.get_extra_info("peer") == self.device
+        asked = parse(LoginRequest, await request.read())
+        self.logins.append(asked)
+        answers = self.answers
+        if asked.user != answers.user or asked.password != answers.password:
+            reply = LoginReply(
+                status="refused", code="bad_login", sentence="wrong user name or password", time=self.now()
+            )
+        elif asked.otp is None and not answers.totp_enrolled:
+            reply = LoginReply(status="totp_enrolment", totp=TotpEnrolment(uri=TOTP_URI), time=self.now())
+        elif asked.otp is None:
+            reply = LoginReply(status="otp_needed", time=self.now())
+        elif asked.otp != answers.otp:
+            reply = LoginReply(
+                status="refused", code="bad_otp", sentence="wrong code", fix="wait for the next", time=self.now()
+            )
+        else:
+            view = self.view(uuid4(), asked.csr.encode())
+            self.sessions[view.id] = view
+            reply = LoginReply(status="done", session=view, time=self.now())
+        return web.Response(text=reply.model_dump_json())
+
+    def view(self, session: UUID, csr: bytes) -> SessionView:
+        name = Name(DOMAIN, NameKind.SESSION, str(session))
+        return SessionView(
+            id=session,
+            user=self.answers.user,
+            certificate=self.authority.certify(csr, name, self.answers.lifetime),
+            valid_until=self.now() + self.answers.lifetime,
+            resources=self.answers.resources,
+            gateways=tuple(each.address for each in self.gateways),
+        )
+
+    async def _session(self, request: web.Request) -> web.StreamResponse:
+        if self.answers.attach_status != 200:
+            return web.Response(
+                status=self.answers.attach_status, text=Refusal(code="no", sentence="no").model_dump_json()
+            )
+        socket_ = web.WebSocketResponse()
+        await socket_.prepare(request)
+        self.sockets.append(socket_)
+        session: UUID | None = None
+        async for received in socket_:
+            assert received.type is aiohttp.WSMsgType.TEXT
+            message = decode(from_client, received.data)
+            async with self.heard_news:
+                self.heard.append(message)
+                self.heard_news.notify_all()
+            match message:
+                case Attach():
+                    session = message.session
+                    if self.answers.revoked_on_attach is not None:
+                        await self.tell(self.answers.revoked_on_attach)
+                    else:
+                        await self.tell(Session(session=self.sessions[session]))
+                case Heartbeat():
+                    await self.tell(Beat(time=self.now()))
+                case Renew():
+                    assert session is not None
+                    self.sessions[session] = self.view(session, message.csr.encode())
+                    await self.tell(Session(session=self.sessions[session]))
+                case ExplainRequest():
+                    known = {each.name: each for each in self.answers.resources} | self.answers.explained
+                    if message.resource in known:
+                        await self.tell(Explained(resource=known[message.resource]))
+                case Logout():
+                    await self.tell(Revoked(code="logged_out", sentence="logged out"))
+        return socket_
+
+    async def tell(self, message: Message) -> None:
+        await self.sockets[-1].send_str(message.model_dump_json())
+
+    async def wait_for(self, kind: type[Message], count: int = 1) -> None:
+        """Until that many messages of this kind have been heard."""
+        async with asyncio.timeout(20), self.heard_news:
+            await self.heard_news.wait_for(lambda: sum(isinstance(each, kind) for each in self.heard) >= count)
+
+
+@dataclass
+class Perimeter:
+    authority: Authority
+    controller: Controller
+    gateways: list[Gateway]
+    resource: Resource
+
+    def device_state(self, directory: Path) -> ClientState:
+        """A state directory that is enrolled."""
+        from client.clock import Clock
+        from client.profile import Profile
+
+        self.controller.admit_device()
+        state = ClientState(directory)
+        profile = Profile(
+            domain=DOMAIN, device=self.controller.device.id, user="ada", controllers=(self.controller.address,)
+        )
+        identity = self.authority.identity(self.controller.device)
+        state.save_enrolment(profile, identity, self.authority.trust, self.controller.knock_secret, Clock())
+        return state
+
+    def wiki(self, **changes: object) -> ResourceView:
+        values: dict[str, object] = {
+            "name": "wiki",
+            "port": 80,
+            "protocol": "tcp",
+            "gateways": tuple(each.name.id for each in self.gateways),
+            "allowed": True,
+        }
+        return ResourceView(**(values | changes))  # type: ignore[arg-type]
