@@ -1,0 +1,281 @@
+"""A perimeter: one controller, gateways, hidden resources and clients, each a process of its own, in one directory.
+
+Everything is done with the commands people use; the lab knows no back door. `async with Perimeter()` tears all down,
+whatever happened inside, and afterwards no process, socket or file of it is left.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from gateway.status import ask
+from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, Block
+from lab.authenticator import Authenticator
+from lab.here import run_here
+from lab.processes import Finished, LabError, Process, finish, script
+
+DOMAIN = "example.test"
+PASSWORD = "correct horse battery staple"  # noqa: S105 - of people who live for a minute
+
+
+class Client:
+    """A person's machine: a state directory, and the `gloam` command over it."""
+
+    def __init__(self, name: str, state: Path, env: Mapping[str, str]) -> None:
+        self.name = name
+        self.state = state
+        self.authenticator: Authenticator | None = None
+        self._env = {**env, "GLOAM_STATE": str(state)}
+
+    def argv(self, *arguments: str) -> list[str]:
+        """The command line of `gloam` with these arguments."""
+        return [script("gloam"), *arguments]
+
+    async def gloam(self, *arguments: str, text: str | None = None, seconds: float = 60) -> Finished:
+        """Run `gloam` with these arguments to its end."""
+        return await finish(self.argv(*arguments), text=text, env=self._env, seconds=seconds)
+
+    async def json(self, *arguments: str, text: str | None = None) -> Any:
+        """Run `gloam … --json` and read its document. Raises LabError unless it succeeded."""
+        return _document(await self.gloam(*arguments, "--json", text=text), f"gloam {arguments[0]}")
+
+    async def login(self, user: str, password: str = PASSWORD) -> Any:
+        """Log in; the first time, set up the authenticator the controller asks for."""
+        arguments = ("login", user, "--password-stdin")
+        if self.authenticator is None:
+            offer = await self.gloam(*arguments, "--json", text=f"{password}\n")
+            self.authenticator = Authenticator(_uri_in(offer))
+        code = await self.authenticator.code()
+        return await self.json(*arguments, "--otp", code, text=f"{password}\n")
+
+    async def forward(self, resource: str, *, listen: str = "127.0.0.1:0") -> tuple[Process, str, int]:
+        """A running `gloam forward`, and the host and port it listens on."""
+        process = await Process.start(
+            f"forward {resource} of {self.name}",
+            self.argv("forward", resource, "--listen", listen, "--json"),
+            log=self.state / f"forward-{resource.replace(':', '-')}.log",
+            env=self._env,
+            awaited=b'"listen"',
+        )
+        line = await process.ready()
+        host, _, port = str(json.loads(line)["listen"]).rpartition(":")
+        return process, host.strip("[]"), int(port)
+
+
+def _uri_in(offer: Finished) -> str:
+    """The provisioning URI in the answer to a first login."""
+    with contextlib.suppress(ValueError):
+        document = json.loads(offer.out)
+        if document.get("status") == "totp_enrolment":
+            return str(document["totp_uri"])
+    raise LabError(f"the first login offered no authenticator: {offer.out}{offer.err}")
+
+
+def _document(finished: Finished, command: str) -> Any:
+    if finished.code != 0:
+        raise LabError(f"`{command}` exited {finished.code}: {finished.err or finished.out}")
+    return finished.json if finished.out.strip() else None
+
+
+class Perimeter:
+    """Made empty; `start_controller`, `add_gateway`, `add_resource`, `add_client` fill it.
+
+    `admin_here`: administrators' commands run in this process (lab/here.py) instead of one each.
+    """
+
+    def __init__(
+        self,
+        *,
+        cloak: str = "auto",
+        database: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        gateway_settings: Mapping[str, str] | None = None,
+        admin_here: bool = False,
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="gloam-lab-"))
+        self.block = Block()
+        self.cloak = cloak
+        self.processes: dict[str, Process] = {}
+        self.clients: dict[str, Client] = {}
+        self.gateways: dict[str, str] = {}
+        self._database = database
+        self._settings = dict(settings or {})
+        self._gateway_settings = dict(gateway_settings or {})
+        self._resources = 0
+        self._admin_here = admin_here
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.shield(self.tear_down())
+
+    # --- controller ---------------------------------------------------------------------------------------------
+
+    @property
+    def controller_state(self) -> Path:
+        """The controller's state directory."""
+        return self.directory / "controller"
+
+    @property
+    def controller_address(self) -> str:
+        """The controller's address."""
+        return self.block.address(CONTROLLER)
+
+    async def init_controller(self) -> Finished:
+        """`gloam-controller init`."""
+        argv = [
+            script("gloam-controller"), "init", "--state", str(self.controller_state), "--domain", DOMAIN,
+            "--listen", f"{self.controller_address}:{TLS_PORT}", "--knock", f"{self.controller_address}:{KNOCK_PORT}",
+        ]  # fmt: skip
+        if self._database:
+            argv += ["--database", self._database]
+        argv.append("--json")
+        return await finish(argv, env=self._settings)
+
+    async def start_controller(self, **settings: str) -> Process:
+        """`gloam-controller run`, after `init` the first time; returns once it is ready."""
+        if not self.controller_state.exists():
+            _document(await self.init_controller(), "gloam-controller init")
+        env = {**self._settings, "GLOAM_CLOAK": self.cloak, **settings}
+        argv = [script("gloam-controller"), "run", "--state", str(self.controller_state)]
+        process = await self._start("controller", argv, env)
+        await process.ready()
+        return process
+
+    async def admin(self, *arguments: str, text: str | None = None) -> Finished:
+        """Run an administrator's command to its end."""
+        command = [*arguments, "--state", str(self.controller_state)]
+        if self._admin_here:
+            from controller.cli import app
+
+            return await run_here(app, "gloam-controller", command, text)
+        return await finish([script("gloam-controller"), *command], text=text, env=self._settings)
+
+    async def admin_json(self, *arguments: str, text: str | None = None) -> Any:
+        """Run an administrator's command with `--json` and read its document. Raises LabError unless it succeeded."""
+        return _document(
+            await self.admin(*arguments, "--json", text=text), f"gloam-controller {' '.join(arguments[:2])}"
+        )
+
+    # --- gateways and resources ---------------------------------------------------------------------------------
+
+    async def add_gateway(self, name: str, *, start: bool = True) -> Process | None:
+        """Register a gateway, let it join, and start it."""
+        address = self.block.address(GATEWAYS + len(self.gateways))
+        self.gateways[name] = address
+        invite = await self.admin_json(
+            "gateway", "add", name, "--tunnel", f"{address}:{TLS_PORT}", "--knock", f"{address}:{KNOCK_PORT}"
+        )
+        joined = await finish(
+            [script("gloam-gateway"), "join", invite["invite"], "--state", str(self.gateway_state(name)), "--json"],
+            env=self._gateway_settings,
+        )
+        _document(joined, "gloam-gateway join")
+        return await self.start_gateway(name) if start else None
+
+    def gateway_state(self, name: str) -> Path:
+        """A gateway's state directory."""
+        return self.directory / f"gateway-{name}"
+
+    async def start_gateway(self, name: str, **settings: str) -> Process:
+        """`gloam-gateway run`; returns once it is ready."""
+        argv = [script("gloam-gateway"), "run", "--state", str(self.gateway_state(name)), "--cloak", self.cloak]
+        process = await self._start(f"gateway-{name}", argv, {**self._gateway_settings, **settings})
+        await process.ready()
+        return process
+
+    async def gateway_status(self, name: str) -> Any:
+        """What `gloam-gateway status --json` says."""
+        return await asyncio.to_thread(ask, self.gateway_state(name))
+
+    async def start_hidden(self, name: str, kind: str = "http") -> str:
+        """Start a resource's server; returns its HOST:PORT."""
+        return (await self.start_hidden_row(name, kind, 1))[0]
+
+    async def start_hidden_row(self, name: str, kind: str, count: int) -> list[str]:
+        """Start one server for `count` resources, each at an address of its own; returns their HOST:PORT."""
+        numbers = range(self._resources, self._resources + count)
+        self._resources += count
+        targets = [f"{self.block.address(RESOURCES + number % 100)}:{9_000 + number}" for number in numbers]
+        argv = [sys.executable, "-m", "lab.hidden", kind, *targets]
+        await (await self._start(f"resource-{name}", argv, {})).ready()
+        return targets
+
+    async def add_resource(
+        self, name: str, *, gateways: Sequence[str], kind: str = "http", port: int = 80, target: str | None = None
+    ) -> str:
+        """Start a hidden server (unless `target` is one) and register it; returns its HOST:PORT."""
+        target = target or await self.start_hidden(name, kind)
+        chosen = [argument for gateway in gateways for argument in ("--gateway", gateway)]
+        await self.admin_json("resource", "add", name, *chosen, "--target", target, "--port", str(port))
+        return target
+
+    # --- people -------------------------------------------------------------------------------------------------
+
+    async def add_user(self, name: str, *, groups: Sequence[str] = (), password: str = PASSWORD) -> None:
+        """Register a person."""
+        chosen = [argument for group in groups for argument in ("--group", group)]
+        await self.admin_json("user", "add", name, *chosen, "--password-stdin", text=f"{password}\n")
+
+    async def add_client(
+        self, user: str, *, name: str | None = None, enrol: bool = True, env: Mapping[str, str] | None = None
+    ) -> Client:
+        """A machine for `user`, enrolled with a fresh invite; `env` is the environment of all its commands."""
+        name = name or user
+        client = Client(name, self.directory / f"client-{name}", env or {})
+        self.clients[name] = client
+        if enrol:
+            invite = await self.admin_json("invite", user)
+            await client.json("enrol", invite["invite"])
+        return client
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def _start(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> Process:
+        process = await Process.start(name, argv, log=self.directory / f"{name}.log", env=env)
+        self.processes[name] = process
+        return process
+
+    async def tear_down(self) -> None:
+        """Stop everything, agents in the background included, and remove the directory."""
+        try:
+            await asyncio.gather(
+                *(c.gloam("logout", seconds=20) for c in self.clients.values()), return_exceptions=True
+            )
+            order = sorted(self.processes, key=lambda name: (name == "controller", name))  # the controller last
+            await asyncio.gather(*(self.processes[name].stop() for name in order if name != "controller"))
+            if controller := self.processes.get("controller"):
+                await controller.stop()
+        finally:
+            self._end_strays()
+            self.block.release()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def strays(self) -> list[psutil.Process]:
+        """Processes that still name this perimeter's directory on their command line or in GLOAM_STATE."""
+        return [process for process in psutil.process_iter() if process.pid != os.getpid() and self._mine(process)]
+
+    def _mine(self, process: psutil.Process) -> bool:
+        here = str(self.directory)
+        try:
+            return any(here in part for part in process.cmdline()) or here in process.environ().get("GLOAM_STATE", "")
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return False
+
+    def _end_strays(self) -> None:
+        for process in self.strays():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()

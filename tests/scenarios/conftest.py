@@ -1,0 +1,131 @@
+"""Stories are told with the lab: real processes, the commands people type, distinct loopback addresses."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import URL, make_url
+
+from lab.perimeter import Client, Perimeter
+
+
+class Stage:
+    """The usual perimeter: a controller, the gateway edge, the wiki that staff may reach, payroll that nobody may."""
+
+    def __init__(self, perimeter: Perimeter) -> None:
+        self.perimeter = perimeter
+        self._people = 0
+
+    async def set(self) -> None:
+        perimeter = self.perimeter
+        await perimeter.start_controller()
+        await perimeter.add_gateway("edge")
+        await perimeter.add_resource("wiki", gateways=["edge"])
+        await perimeter.add_resource("echo", gateways=["edge"], kind="echo", port=7)
+        await perimeter.add_resource("payroll", gateways=["edge"])
+        await perimeter.admin_json("group", "add", "staff")
+        await perimeter.admin_json("grant", "add", "--group", "staff", "--resource", "wiki")
+        await perimeter.admin_json("grant", "add", "--group", "staff", "--resource", "echo")
+
+    async def person(self, name: str = "", *, login: bool = True) -> Client:
+        """A member of staff with an enrolled machine: alice, unless the perimeter has one, or another name is given."""
+        self._people += 1
+        name = name or ("alice" if self._people == 1 else f"alice{self._people}")
+        await self.perimeter.add_user(name, groups=["staff"])
+        client = await self.perimeter.add_client(name)
+        if login:
+            await client.login(name)
+        return client
+
+    async def events(self, kind: str, **fields: str) -> list[dict[str, Any]]:
+        """The audit log's events of this kind with these fields, the oldest first."""
+        tail = await self.perimeter.admin("audit", "tail", "-n", "1000", "--json")
+        records = [json.loads(line) for line in tail.out.splitlines()]
+        events = [record["event"] for record in records if record["kind"] == kind]
+        return [event for event in events if all(event.get(key) == value for key, value in fields.items())]
+
+
+@pytest.fixture
+def database_for_scenario(request: pytest.FixtureRequest) -> str | None:
+    """The database stories are told on: SQLite, unless pytest was given `--database URL`; then a fresh one there."""
+    if request.config.getoption("--database") is None:
+        return None
+    url = request.getfixturevalue("postgresql_database")
+    assert isinstance(url, str)
+    return url
+
+
+@pytest.fixture
+def make_stage(database_for_scenario: str | None) -> Callable[..., contextlib.AbstractAsyncContextManager[Stage]]:
+    """`async with make_stage(cloak=…, settings=…) as stage:` a perimeter that stands, torn down at the end."""
+
+    @contextlib.asynccontextmanager
+    async def make(**options: Any) -> AsyncIterator[Stage]:
+        async with Perimeter(database=database_for_scenario, admin_here=True, **options) as perimeter:
+            stage = Stage(perimeter)
+            await stage.set()
+            yield stage
+
+    return make
+
+
+@pytest.fixture
+async def stage(make_stage: Callable[..., contextlib.AbstractAsyncContextManager[Stage]]) -> AsyncIterator[Stage]:
+    """The usual perimeter, with the cloak `auto` finds."""
+    async with make_stage() as standing:
+        yield standing
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+    """The usual perimeter, one for all stories of a file: each brings people of its own and leaves the rest alone.
+
+    A file that uses it says `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
+    """
+    named = request.config.getoption("--database")
+    async with contextlib.AsyncExitStack() as stack:
+        database = None if named is None else await stack.enter_async_context(new_database(make_url(named)))
+        perimeter = await stack.enter_async_context(Perimeter(database=database, admin_here=True))
+        stage = Stage(perimeter)
+        await stage.set()
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def new_database(server: URL) -> AsyncIterator[str]:
+    """The URL of a new, empty database on a PostgreSQL server, dropped at the end."""
+    import asyncpg
+
+    name = f"gloam_test_{uuid4().hex}"
+    address = server.set(drivername="postgresql").render_as_string(hide_password=False)
+    connection = await asyncpg.connect(address)
+    await connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy TEMPLATE template0")
+    yield server.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+def as_root() -> None:
+    """Skips the test where it cannot be told."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: run the tests as root, or `sudo make test`")
+
+
+@pytest.fixture
+def tool() -> Callable[[str], str]:
+    """`tool("nmap")`: where it is; skips the test where it is not."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            pytest.skip(f"needs {name}: apt-get install {name}")
+        return path
+
+    return find

@@ -1,0 +1,110 @@
+"""Whatever takes a right away cuts what it allowed: live tunnels too, within the published second."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from lab.perimeter import Client
+from lab.visitor import Cut, fetch, hold_open
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BOUND_SECONDS = 1.0
+
+
+@contextlib.asynccontextmanager
+async def live_tunnel(client: Client, resource: str = "wiki") -> AsyncIterator[asyncio.Task[Cut]]:
+    """A connection through `gloam forward` that asks for the page again and again until it is cut."""
+    forward, host, port = await client.forward(resource)
+    began = asyncio.Event()
+    held = asyncio.create_task(hold_open(host, port, began))
+    await asyncio.wait_for(began.wait(), 10)
+    yield held
+    held.cancel()
+    await forward.stop()
+
+
+async def taken_away(stage: Any, alice: Client, how: str) -> list[str]:
+    """The administrator's command that takes the wiki away from her."""
+    perimeter = stage.perimeter
+    match how:
+        case "session":
+            sessions = await perimeter.admin_json("session", "list")
+            return ["session", "revoke", next(each["id"] for each in sessions if each["user"] == alice.name)]
+        case "person":
+            return ["session", "revoke", "--user", alice.name]
+        case "device":
+            devices = await perimeter.admin_json("device", "list")
+            return ["device", "revoke", next(each["id"] for each in devices if each["user"] == alice.name)]
+        case "disabled":
+            return ["user", "disable", alice.name]
+        case "group":
+            return ["user", "set", alice.name, "--no-groups"]
+        case "policy":
+            file = alice.state / "shut-out.cedar"
+            shut_out = f'@id("shut-out-{alice.name}") forbid(principal == User::"{alice.name}", action, resource);\n'
+            file.write_text(shut_out)
+            return ["policy", "apply", str(file)]
+        case _:
+            raise AssertionError(how)
+
+
+@pytest.mark.parametrize("how", ["session", "person", "device", "disabled", "group", "policy"])
+async def test_taking_it_away_cuts_the_live_tunnel(shared_stage: Any, how: str) -> None:
+    alice = await shared_stage.person()
+    async with live_tunnel(alice) as held:
+        command = await taken_away(shared_stage, alice, how)
+        done = await shared_stage.perimeter.admin(*command)
+        returned = time.monotonic()
+        assert done.code == 0, done.err
+        cut = await asyncio.wait_for(held, 10)
+        assert cut.at - returned < BOUND_SECONDS
+    refused = await alice.gloam("connect", "wiki", text="")
+    assert refused.code != 0
+    assert len(refused.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("noun", ["grant", "resource"])
+async def test_removing_a_grant_or_a_resource_cuts_its_tunnels(shared_stage: Any, noun: str) -> None:
+    alice = await shared_stage.person()
+    perimeter = shared_stage.perimeter
+    name = f"short-lived-{noun}"
+    await perimeter.add_resource(name, gateways=["edge"])
+    grant = await perimeter.admin_json("grant", "add", "--user", alice.name, "--resource", name)
+    async with live_tunnel(alice, name) as held:
+        await perimeter.admin_json(noun, "remove", grant["id"] if noun == "grant" else name)
+        await asyncio.wait_for(held, 10)
+    assert (await alice.gloam("connect", name, text="")).code == 4
+    assert (await alice.gloam("connect", "echo:7", text="still here")).out == "still here"
+
+
+async def test_the_person_is_told_why(shared_stage: Any) -> None:
+    alice = await shared_stage.person()
+    await shared_stage.perimeter.admin_json(
+        "session", "revoke", "--user", alice.name, "--reason", "laptop reported stolen"
+    )
+    async with asyncio.timeout(10):
+        while (status := await alice.json("status"))["logged_in"]:
+            pass
+    assert "laptop reported stolen" in status["ended"]["sentence"]
+
+
+async def test_only_the_revoked_session_is_cut(shared_stage: Any) -> None:
+    alice, bob = await shared_stage.person(), await shared_stage.person()
+    async with live_tunnel(alice) as hers, live_tunnel(bob) as his:
+        await shared_stage.perimeter.admin_json("session", "revoke", "--user", alice.name)
+        await asyncio.wait_for(hers, 10)
+        assert not his.done()
+
+
+async def test_a_grant_takes_effect_in_a_live_session(shared_stage: Any) -> None:
+    alice = await shared_stage.person()
+    assert (await alice.gloam("connect", "payroll", text="")).code == 4
+    await shared_stage.perimeter.admin_json("grant", "add", "--user", alice.name, "--resource", "payroll")
+    forward, host, port = await alice.forward("payroll")
+    assert (await fetch(host, port))[0] == 200
+    await forward.stop()

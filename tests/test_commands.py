@@ -1,0 +1,57 @@
+"""What cli.md promises of every command, asked of every command there is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+import client.cli
+import controller.cli
+import gateway.cli
+
+WITHOUT_JSON = {"gloam agent", "gloam lab"}  # nobody types the first; the second stays up and talks to people
+
+
+def every_command() -> Iterator[tuple[str, Any]]:
+    for name, app in (
+        ("gloam", client.cli.app),
+        ("gloam-controller", controller.cli.app),
+        ("gloam-gateway", gateway.cli.app),
+    ):
+        yield from _below(name, typer.main.get_command(app))
+
+
+def _below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield name, command
+        return
+    for child, below in children.items():
+        yield from _below(f"{name} {child}", below)
+
+
+COMMANDS = dict(every_command())
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_explains_itself(name: str) -> None:
+    command = COMMANDS[name]
+    told = f"{command.help or ''} {command.epilog or ''}"
+    assert command.help
+    if not command.hidden:
+        assert "Example: " in told, told
+
+
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - WITHOUT_JSON))
+def test_a_command_speaks_to_machines(name: str) -> None:
+    assert "--json" in {option for parameter in COMMANDS[name].params for option in parameter.opts}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_password_is_never_an_argument(name: str) -> None:
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert not {"--secret", "--key"} & options
+    for parameter in COMMANDS[name].params:
+        if "--password" in parameter.opts:
+            assert parameter.is_flag
