@@ -46,7 +46,7 @@ clean:           ## forget the environment
 # Every hash is checked; --no-deps because a lock already holds the whole closure. uv installs in a second what takes pip
 # fifteen; pip steps in where uv cannot reach the index pip was configured for.
 OPTIONS = -q --no-deps
-INSTALL = $(BIN)/uv pip install --python $(BIN)/python $(OPTIONS) $(1) 2>/dev/null || \
+INSTALL = $(BIN)/uv pip install --compile-bytecode --python $(BIN)/python $(OPTIONS) $(1) 2>/dev/null || \
           $(BIN)/python -m pip install --disable-pip-version-check $(OPTIONS) $(1)
 
 $(VENV)/bin/uv: requirements-uv.lock
@@ -57,6 +57,7 @@ $(VENV)/bin/uv: requirements-uv.lock
 $(VENV)/.run: $(VENV)/bin/uv requirements.lock pyproject.toml
 	@$(call INSTALL,--require-hashes -r requirements.lock)
 	@$(call INSTALL,--no-build-isolation -e .)
+	@$(BIN)/python -m compileall -q certs spa wire console controller gateway client lab
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
