@@ -46,8 +46,8 @@ ATTEMPTS: Final = 2
 """Connections tried: a door that shuts between the knock and the handshake resets the first (on-demand cloak)."""
 LOCK: Final = "enrol.lock"
 ROOM: Final = "enrol.room"
-PLACEHOLDERS: Final = 8
-PLACEHOLDER_BYTES: Final = 16_384
+RESERVED_FILES: Final = 8
+RESERVED_BYTES: Final = 16_384
 """A device or a gateway is six files out of one reply: more files, and twice the bytes, than MAX_REPLY allows it."""
 _READ: Final = 16_384
 _WRONG_SERVER: Final = frozenset({"wrong_pin", "wrong_root", "wrong_name", "wrong_domain", "wrong_issuer"})
@@ -114,9 +114,9 @@ def _take_room(room: Path) -> None:
         if room.exists():
             shutil.rmtree(room)  # of an enrolment that was killed
         room.mkdir(mode=0o700)
-        for number in range(PLACEHOLDERS):
+        for number in range(RESERVED_FILES):
             with (room / str(number)).open("xb") as file:
-                file.write(os.urandom(PLACEHOLDER_BYTES))  # zeros would take no room where files are compressed
+                file.write(os.urandom(RESERVED_BYTES))  # zeros would take no room where files are compressed
                 file.flush()
                 os.fsync(file.fileno())
     except OSError as error:

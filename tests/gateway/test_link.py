@@ -108,16 +108,14 @@ async def test_a_gateway_without_a_link_lags_at_once(controller: Any, make_lease
 
 
 async def test_a_drop_is_acknowledged_only_once_the_tunnels_are_cut(
-    controller: Any, gateway: Any, make_lease: Any
+    controller: Any, gateway: Any, make_lease: Any, eventually: Any
 ) -> None:
     await up(gateway)
     await controller.links.put({"edge": make_lease(3)}, timeout=2)
     gateway.held_back = asyncio.get_running_loop().create_future()
     dropping = asyncio.create_task(controller.links.drop(UUID(int=3), "revoked", "why", timeout=5))
-    while not gateway.cuts:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    await asyncio.sleep(0.05)
-    assert not dropping.done()
+    await eventually(lambda: gateway.cuts)
+    assert not (await asyncio.wait({dropping}, timeout=0.05))[0]
     gateway.held_back.set_result("revoked")
     assert await dropping == set()
     assert gateway.cuts[0].code == "revoked"
@@ -207,8 +205,7 @@ async def test_leases_live_through_an_outage_for_the_grace_and_no_longer(
         assert gateway.sessions == {1}
         await asyncio.sleep(0.02)
     await eventually(lambda: gateway.sessions == set())
-    late = datetime.now(UTC) - lease.valid_until - timedelta(seconds=0.6)
-    assert timedelta(seconds=-0.1) < late < timedelta(seconds=0.5)
+    assert datetime.now(UTC) > lease.valid_until + timedelta(seconds=0.5)  # not before the grace was over
     assert gateway.cuts[-1].code == "lease_expired"
 
 
