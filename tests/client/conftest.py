@@ -1,9 +1,11 @@
 """A perimeter for each test, and a device enrolled in it."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
+from tests.client.commands import Gloam, Make
 from tests.client.perimeter import Authority, Controller, Gateway, Perimeter, Resource
 
 
@@ -31,3 +33,24 @@ async def perimeter(authority: Authority) -> AsyncIterator[Perimeter]:
     for gateway in gateways:
         await gateway.close()
     await resource.close()
+
+
+@pytest.fixture
+async def make(perimeter: Perimeter, tmp_path: Path) -> AsyncIterator[Make]:
+    made: list[Gloam] = []
+
+    def make(name: str) -> Gloam:
+        made.append(Gloam(tmp_path / name))
+        return made[-1]
+
+    yield make
+    for gloam in made:
+        await gloam.close()
+
+
+@pytest.fixture
+async def gloam(perimeter: Perimeter, make: Make) -> Gloam:
+    """An enrolled device."""
+    found: Gloam = make("state")
+    perimeter.device_state(found.directory)
+    return found

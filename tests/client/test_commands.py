@@ -5,105 +5,15 @@ import json
 import os
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
-import client
-from client.state import ClientState
+from tests.client.commands import Gloam, Make
 from tests.client.perimeter import Perimeter
 from wire.invite import encode_invite
-from wire.messages import Renew, Revoked
-
-ROOT = Path(client.__file__).parent.parent
-LOGIN = ("login", "ada", "--password-stdin", "--otp", "123456")
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-class Gloam:
-    """Runs commands on one state directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.state = ClientState(directory)
-        self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "GLOAM_STATE": str(directory)}
-        self._started: list[asyncio.subprocess.Process] = []
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "client.cli",
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environ,
-            cwd=self.directory.parent,
-        )
-        self._started.append(process)
-        return process
-
-    async def __call__(self, *arguments: str, stdin: bytes = b"") -> Done:
-        process = await self.start(*arguments)
-        out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Done(process.returncode, out.decode(), err.decode())
-
-    async def log_in(self) -> Done:
-        return await self(*LOGIN, "--json", stdin=b"correct horse\n")
-
-    async def agent(self) -> psutil.Process:
-        return psutil.Process((await self("status", "--json")).document["agent"])
-
-    async def close(self) -> None:
-        for process in self._started:
-            if process.returncode is None:
-                process.terminate()
-                await process.communicate()
-        await self("logout")
-
-
-Make = Callable[[str], Gloam]
-
-
-@pytest.fixture
-async def make(perimeter: Perimeter, tmp_path: Path) -> AsyncIterator[Make]:
-    made: list[Gloam] = []
-
-    def make(name: str) -> Gloam:
-        made.append(Gloam(tmp_path / name))
-        return made[-1]
-
-    yield make
-    for gloam in made:
-        await gloam.close()
-
-
-@pytest.fixture
-async def gloam(perimeter: Perimeter, make: Make) -> Gloam:
-    """An enrolled device."""
-    found: Gloam = make("state")
-    perimeter.device_state(found.directory)
-    return found
 
 
 async def test_from_an_invite_to_bytes_and_out_again(perimeter: Perimeter, make: Make) -> None:
@@ -257,136 +167,6 @@ async def test_a_gateway_that_cannot_reach_the_resource_makes_way_too(gloam: Glo
     assert "the resource did not answer" in lost.err
 
 
-async def _forward(gloam: Gloam, *arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-    process = await gloam.start("forward", "wiki", "--json", *arguments)
-    assert process.stdout is not None
-    line = await process.stdout.readline()
-    assert line, (await process.communicate())[1]
-    return process, json.loads(line)
-
-
-async def _exchange(port: int, data: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-
-    async def send() -> None:
-        writer.write(data)
-        await writer.drain()
-        writer.write_eof()
-
-    _, received = await asyncio.gather(send(), reader.read())
-    writer.close()
-    await writer.wait_closed()
-    return received
-
-
-async def test_forward_carries_many_connections_and_large_ones(gloam: Gloam, perimeter: Perimeter) -> None:
-    await gloam.log_in()
-    process, listening = await _forward(gloam)
-    assert (listening["resource"], listening["resource_port"]) == ("wiki", 80)
-    assert listening["listen"] == f"127.0.0.1:{listening['port']}"
-    many = await asyncio.gather(*(_exchange(listening["port"], b"n%d" % number) for number in range(40)))
-    assert many == [b"N%d<END>" % number for number in range(40)]
-    large = os.urandom(3_000_000).replace(b"<", b"_")
-    assert await _exchange(listening["port"], large) == large.upper() + b"<END>"
-    process.terminate()
-    assert await process.wait() == 0
-    assert perimeter.gateways[0].peers[0].kind == "session"
-
-
-async def test_a_port_in_use_is_an_error_with_a_fix(gloam: Gloam) -> None:
-    await gloam.log_in()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = await gloam("forward", "wiki", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert done.code == 1
-    assert "--listen" in done.err
-
-
-async def test_a_forward_outlives_renewals_and_ends_connections_with_the_session(
-    gloam: Gloam, perimeter: Perimeter
-) -> None:
-    from datetime import timedelta
-
-    perimeter.controller.answers.lifetime = timedelta(seconds=4)
-    await gloam.log_in()
-    process, listening = await _forward(gloam)
-    await perimeter.controller.wait_for(Renew, 1)
-    perimeter.controller.answers.lifetime = timedelta(minutes=5)
-    await perimeter.controller.wait_for(Renew, 2)
-    assert await _exchange(listening["port"], b"still") == b"STILL<END>"
-
-    await perimeter.controller.tell(Revoked(code="admin", sentence="revoked by root", fix="ask root"))
-    while (await gloam("status", "--json")).document["logged_in"]:
-        pass
-    with pytest.raises(ConnectionResetError):
-        await _exchange(listening["port"], b"gone")
-    assert process.stderr is not None
-    assert b"revoked by root; ask root" in await process.stderr.readline()
-    status = await gloam("status")
-    assert status.code == 0
-    assert "revoked by root" in status.out
-    assert (await gloam("connect", "wiki")).code == 4
-
-
-async def test_a_cut_tunnel_is_a_reset_and_a_failure(gloam: Gloam, perimeter: Perimeter) -> None:
-    await gloam.log_in()
-    _process, listening = await _forward(gloam)
-    reader, writer = await asyncio.open_connection("127.0.0.1", listening["port"])
-    writer.write(b"x")
-    assert await reader.read(1) == b"X"
-    piped = await gloam.start("connect", "wiki")
-    assert piped.stdin is not None
-    assert piped.stdout is not None
-    piped.stdin.write(b"y")
-    assert await piped.stdout.read(1) == b"Y"
-    for relay in perimeter.gateways[0].relays:
-        relay.cut("revoked")
-    with pytest.raises(ConnectionResetError):
-        await reader.read(1)
-    writer.close()
-    assert await piped.wait() == 1
-    assert await piped.stderr.read() != b""  # type: ignore[union-attr]
-
-
-async def test_connect_half_closes_both_ways(gloam: Gloam, tmp_path: Path) -> None:
-    await gloam.log_in()
-    piped = await gloam.start("connect", "wiki:80")
-    assert piped.stdin is not None
-    assert piped.stdout is not None
-    piped.stdin.write(b"before")
-    assert await piped.stdout.readexactly(6) == b"BEFORE"
-    piped.stdin.write_eof()
-    assert await piped.stdout.read() == b"<END>"
-    assert await piped.wait() == 0
-    assert (await gloam("connect", "wiki:81")).code == 1
-
-
-async def test_connect_reads_plain_files(gloam: Gloam, tmp_path: Path) -> None:
-    await gloam.log_in()
-    data = os.urandom(500_000).lower()
-    (tmp_path / "in").write_bytes(data)
-    with (tmp_path / "in").open("rb") as stdin, (tmp_path / "out").open("wb") as stdout:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "client.cli", "connect", "wiki", stdin=stdin, stdout=stdout, env=gloam._environ
-        )
-        assert await process.wait() == 0
-    assert (tmp_path / "out").read_bytes() == data.upper() + b"<END>"
-
-
-async def test_knock_opens_the_door_for_curl(gloam: Gloam, perimeter: Perimeter) -> None:
-    await gloam.log_in()
-    knocked = await gloam("knock", "wiki", "--json")
-    assert knocked.code == 0, knocked.err
-    document = knocked.document
-    assert document["proxy"] == f"https://127.0.0.1:{perimeter.gateways[0].door.bound_listen.port}"
-    assert document["options"][0] == "--proxytunnel"
-    kept = {each.name for each in gloam.directory.iterdir()}
-    assert {Path(document[name]).name for name in ("cert", "key", "cacert")} <= kept
-    assert perimeter.gateways[0].admission.admitted > 0
-    human = await gloam("knock", "wiki")
-    assert human.out.startswith("--proxytunnel --proxy https://127.0.0.1:")
-    assert human.out.count("\n") == 1
-
-
 async def test_status_says_who_until_when_and_what_is_wrong(gloam: Gloam, perimeter: Perimeter) -> None:
     nobody = await gloam("status", "--json")
     assert nobody.code == 0
@@ -401,71 +181,6 @@ async def test_status_says_who_until_when_and_what_is_wrong(gloam: Gloam, perime
     assert "ada" in told
     assert "wiki:80" in told
     assert "your login is too old; log in again" in told
-
-
-async def test_help_shows_examples() -> None:
-    gloam = Gloam(Path("/nonexistent/state"))
-    for command in ("enrol", "login", "status", "resources", "forward", "connect", "knock", "logout"):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "client.cli", command, "--help", stdout=asyncio.subprocess.PIPE, env=gloam._environ
-        )
-        out, _ = await process.communicate()
-        assert process.returncode == 0
-        assert "Example: " in out.decode()
-        assert "gloam" in out.decode()
-
-
-async def test_a_person_is_asked_for_what_is_missing(gloam: Gloam, perimeter: Perimeter) -> None:
-    perimeter.controller.answers.totp_enrolled = False
-    in_terminal = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'client.cli', 'login']) >> 8)"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        in_terminal,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**gloam._environ, "COLUMNS": "200"},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    asked = await process.stdout.readuntil(b"Password of ada: ")
-    process.stdin.write(b"correct horse\n")
-    shown = await process.stdout.readuntil(b"Code of the authenticator: ")
-    process.stdin.write(b"123 456\n")
-    rest = await process.stdout.read()
-    assert await process.wait() == 0, rest
-    assert "\u2580".encode() in shown  # half blocks: the QR code
-    assert b"otpauth://totp/" in shown
-    assert b"You may reach wiki:80." in rest
-    assert b"correct horse" not in asked + shown + rest  # no echo
-
-
-INTERRUPT = """
-import os, pty, sys, termios
-pid, terminal = pty.fork()
-if not pid:
-    os.execv(sys.executable, [sys.executable, "-m", "client.cli", "login"])
-shown = b""
-for prompt, typed in ((b"Password of ada: ", b"correct horse\\n"), (b"Code of the authenticator: ", None)):
-    while not shown.endswith(prompt):
-        shown += os.read(terminal, 1024)
-    if typed is None or sys.argv[1] == "password":
-        break
-    os.write(terminal, typed)
-os.write(terminal, b"\\x03")
-code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-print(code, bool(termios.tcgetattr(terminal)[3] & termios.ECHO))
-"""
-
-
-@pytest.mark.parametrize("at", ["password", "code"])
-async def test_one_interrupt_ends_a_prompt(gloam: Gloam, perimeter: Perimeter, at: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", INTERRUPT, at, stdout=asyncio.subprocess.PIPE, env=gloam._environ
-    )
-    out, _ = await process.communicate()
-    assert out.decode().split() == ["130", "True"]
-    assert len(perimeter.controller.logins) == (0 if at == "password" else 1)
 
 
 async def test_logout_where_nobody_had_logged_in_says_so(gloam: Gloam) -> None:
@@ -514,7 +229,9 @@ def _may_mount() -> bool:
     )
 
 
-@pytest.mark.skipif(not _may_mount(), reason="needs a mount namespace of its own")
+@pytest.mark.skipif(
+    not _may_mount(), reason="needs a mount namespace: run as root, with unshare (apt-get install util-linux)"
+)
 @pytest.mark.parametrize("options", ["size=64k", "nr_inodes=4", "ro"])
 async def test_a_full_or_read_only_disk_costs_no_invite(perimeter: Perimeter, make: Make, options: str) -> None:
     gloam = make("small")

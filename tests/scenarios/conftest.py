@@ -45,7 +45,7 @@ class Stage:
 
     async def events(self, kind: str, **fields: str) -> list[dict[str, Any]]:
         """The audit log's events of this kind with these fields, the oldest first."""
-        tail = await self.perimeter.admin("audit", "tail", "-n", "1000", "--json")
+        tail = await self.perimeter.admin("audit", "tail", "-n", "10000", "--json")
         records = [json.loads(line) for line in tail.out.splitlines()]
         events = [record["event"] for record in records if record["kind"] == kind]
         return [event for event in events if all(event.get(key) == value for key, value in fields.items())]

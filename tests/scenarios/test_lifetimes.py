@@ -11,6 +11,7 @@ import pytest
 from lab.visitor import fetch, hold_open
 
 LIFETIME = 4  # seconds
+RENEWALS = 3
 PATIENCE = 30
 
 
@@ -21,16 +22,13 @@ async def test_a_session_outlives_its_certificates_with_traffic_flowing(make_sta
         began = asyncio.Event()
         held = asyncio.create_task(hold_open(host, port, began))
         await asyncio.wait_for(began.wait(), PATIENCE)
-        first = (await alice.json("status"))["session"]["valid_until"]
-        until = time.monotonic() + 3.5 * LIFETIME
-        visits = 0
-        while time.monotonic() < until:
-            assert (await fetch(host, port))[0] == 200
-            visits += 1
-        assert visits > 3
+        certificates = {(await alice.json("status"))["session"]["valid_until"]}
+        async with asyncio.timeout(PATIENCE):
+            while len(certificates) < RENEWALS + 1:
+                assert (await fetch(host, port))[0] == 200
+                certificates.add((await alice.json("status"))["session"]["valid_until"])
         assert not held.done()
-        assert (await alice.json("status"))["session"]["valid_until"] > first
-        assert len(await stage.events("session.renewed")) >= 3
+        assert len(await stage.events("session.renewed")) >= RENEWALS
         held.cancel()
         await forward.stop()
 
@@ -64,7 +62,7 @@ async def test_an_outage_of_the_controller_is_survived_for_the_grace_and_no_long
         killed = time.monotonic()
         cut = await asyncio.wait_for(held, PATIENCE)
         # the lease had at least half its life left (it is renewed at half), and then the grace
-        assert LIFETIME / 2 + grace - 1.5 < cut.at - killed < LIFETIME + grace + 2
+        assert LIFETIME / 2 + grace - 1.5 < cut.at - killed < LIFETIME + grace + 5
         await forward.stop()
 
 

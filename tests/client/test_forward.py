@@ -1,0 +1,145 @@
+"""`gloam forward`, `connect` and `knock` as processes, against a perimeter of real sockets in this one."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client.commands import Gloam
+from tests.client.perimeter import Perimeter
+from wire.messages import Renew, Revoked
+
+
+async def _forward(gloam: Gloam, *arguments: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
+    process = await gloam.start("forward", "wiki", "--json", *arguments)
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    assert line, (await process.communicate())[1]
+    return process, json.loads(line)
+
+
+async def _exchange(port: int, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def send() -> None:
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+
+    _, received = await asyncio.gather(send(), reader.read())
+    writer.close()
+    await writer.wait_closed()
+    return received
+
+
+async def test_forward_carries_many_connections_and_large_ones(gloam: Gloam, perimeter: Perimeter) -> None:
+    await gloam.log_in()
+    process, listening = await _forward(gloam)
+    assert (listening["resource"], listening["resource_port"]) == ("wiki", 80)
+    assert listening["listen"] == f"127.0.0.1:{listening['port']}"
+    many = await asyncio.gather(*(_exchange(listening["port"], b"n%d" % number) for number in range(40)))
+    assert many == [b"N%d<END>" % number for number in range(40)]
+    large = os.urandom(3_000_000).replace(b"<", b"_")
+    assert await _exchange(listening["port"], large) == large.upper() + b"<END>"
+    process.terminate()
+    assert await process.wait() == 0
+    assert perimeter.gateways[0].peers[0].kind == "session"
+
+
+async def test_a_port_in_use_is_an_error_with_a_fix(gloam: Gloam) -> None:
+    await gloam.log_in()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = await gloam("forward", "wiki", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.code == 1
+    assert "--listen" in done.err
+
+
+async def test_a_forward_outlives_renewals_and_ends_connections_with_the_session(
+    gloam: Gloam, perimeter: Perimeter
+) -> None:
+    from datetime import timedelta
+
+    perimeter.controller.answers.lifetime = timedelta(seconds=4)
+    await gloam.log_in()
+    process, listening = await _forward(gloam)
+    await perimeter.controller.wait_for(Renew, 1)
+    perimeter.controller.answers.lifetime = timedelta(minutes=5)
+    await perimeter.controller.wait_for(Renew, 2)
+    assert await _exchange(listening["port"], b"still") == b"STILL<END>"
+
+    await perimeter.controller.tell(Revoked(code="admin", sentence="revoked by root", fix="ask root"))
+    while (await gloam("status", "--json")).document["logged_in"]:
+        pass
+    with pytest.raises(ConnectionResetError):
+        await _exchange(listening["port"], b"gone")
+    assert process.stderr is not None
+    assert b"revoked by root; ask root" in await process.stderr.readline()
+    status = await gloam("status")
+    assert status.code == 0
+    assert "revoked by root" in status.out
+    assert (await gloam("connect", "wiki")).code == 4
+
+
+async def test_a_cut_tunnel_is_a_reset_and_a_failure(gloam: Gloam, perimeter: Perimeter) -> None:
+    await gloam.log_in()
+    _process, listening = await _forward(gloam)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening["port"])
+    writer.write(b"x")
+    assert await reader.read(1) == b"X"
+    piped = await gloam.start("connect", "wiki")
+    assert piped.stdin is not None
+    assert piped.stdout is not None
+    piped.stdin.write(b"y")
+    assert await piped.stdout.read(1) == b"Y"
+    for relay in perimeter.gateways[0].relays:
+        relay.cut("revoked")
+    with pytest.raises(ConnectionResetError):
+        await reader.read(1)
+    writer.close()
+    assert await piped.wait() == 1
+    assert await piped.stderr.read() != b""  # type: ignore[union-attr]
+
+
+async def test_connect_half_closes_both_ways(gloam: Gloam, tmp_path: Path) -> None:
+    await gloam.log_in()
+    piped = await gloam.start("connect", "wiki:80")
+    assert piped.stdin is not None
+    assert piped.stdout is not None
+    piped.stdin.write(b"before")
+    assert await piped.stdout.readexactly(6) == b"BEFORE"
+    piped.stdin.write_eof()
+    assert await piped.stdout.read() == b"<END>"
+    assert await piped.wait() == 0
+    assert (await gloam("connect", "wiki:81")).code == 1
+
+
+async def test_connect_reads_plain_files(gloam: Gloam, tmp_path: Path) -> None:
+    await gloam.log_in()
+    data = os.urandom(500_000).lower()
+    (tmp_path / "in").write_bytes(data)
+    with (tmp_path / "in").open("rb") as stdin, (tmp_path / "out").open("wb") as stdout:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "client.cli", "connect", "wiki", stdin=stdin, stdout=stdout, env=gloam._environ
+        )
+        assert await process.wait() == 0
+    assert (tmp_path / "out").read_bytes() == data.upper() + b"<END>"
+
+
+async def test_knock_opens_the_door_for_curl(gloam: Gloam, perimeter: Perimeter) -> None:
+    await gloam.log_in()
+    knocked = await gloam("knock", "wiki", "--json")
+    assert knocked.code == 0, knocked.err
+    document = knocked.document
+    assert document["proxy"] == f"https://127.0.0.1:{perimeter.gateways[0].door.bound_listen.port}"
+    assert document["options"][0] == "--proxytunnel"
+    kept = {each.name for each in gloam.directory.iterdir()}
+    assert {Path(document[name]).name for name in ("cert", "key", "cacert")} <= kept
+    assert perimeter.gateways[0].admission.admitted > 0
+    human = await gloam("knock", "wiki")
+    assert human.out.startswith("--proxytunnel --proxy https://127.0.0.1:")
+    assert human.out.count("\n") == 1

@@ -1,0 +1,62 @@
+"""What `gloam login` asks a person at a terminal, and how they get away."""
+
+import asyncio
+import sys
+
+import pytest
+
+from tests.client.commands import Gloam
+from tests.client.perimeter import Perimeter
+
+
+async def test_a_person_is_asked_for_what_is_missing(gloam: Gloam, perimeter: Perimeter) -> None:
+    perimeter.controller.answers.totp_enrolled = False
+    in_terminal = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'client.cli', 'login']) >> 8)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        in_terminal,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**gloam._environ, "COLUMNS": "200"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    asked = await process.stdout.readuntil(b"Password of ada: ")
+    process.stdin.write(b"correct horse\n")
+    shown = await process.stdout.readuntil(b"Code of the authenticator: ")
+    process.stdin.write(b"123 456\n")
+    rest = await process.stdout.read()
+    assert await process.wait() == 0, rest
+    assert "\u2580".encode() in shown  # half blocks: the QR code
+    assert b"otpauth://totp/" in shown
+    assert b"You may reach wiki:80." in rest
+    assert b"correct horse" not in asked + shown + rest  # no echo
+
+
+INTERRUPT = """
+import os, pty, sys, termios
+pid, terminal = pty.fork()
+if not pid:
+    os.execv(sys.executable, [sys.executable, "-m", "client.cli", "login"])
+shown = b""
+for prompt, typed in ((b"Password of ada: ", b"correct horse\\n"), (b"Code of the authenticator: ", None)):
+    while not shown.endswith(prompt):
+        shown += os.read(terminal, 1024)
+    if typed is None or sys.argv[1] == "password":
+        break
+    os.write(terminal, typed)
+os.write(terminal, b"\\x03")
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(code, bool(termios.tcgetattr(terminal)[3] & termios.ECHO))
+"""
+
+
+@pytest.mark.parametrize("at", ["password", "code"])
+async def test_one_interrupt_ends_a_prompt(gloam: Gloam, perimeter: Perimeter, at: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", INTERRUPT, at, stdout=asyncio.subprocess.PIPE, env=gloam._environ
+    )
+    out, _ = await process.communicate()
+    assert out.decode().split() == ["130", "True"]
+    assert len(perimeter.controller.logins) == (0 if at == "password" else 1)
