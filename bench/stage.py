@@ -17,6 +17,7 @@ from client.agent.messages import RouteAnswer
 from client.reach import find_way
 from client.session import Target
 from client.state import ClientState
+from lab.addresses import place
 from lab.perimeter import Perimeter
 from lab.processes import LabError, Process
 from spa.packet import KnockKind, derive_key
@@ -82,7 +83,7 @@ class Stage:
 async def standing(people: int, *, cloak: str) -> AsyncIterator[Stage]:
     """A stage with `people` logged in, each on a machine of their own."""
     async with Perimeter(cloak=cloak) as perimeter, contextlib.AsyncExitStack() as stack:
-        target = f"{perimeter.block.address(SOURCE_PLACE)}:{PORT}"
+        target = place(perimeter.block.address(SOURCE_PLACE), PORT)
         source = await Process.start(
             "source", [sys.executable, "-m", "bench.source", target], log=perimeter.directory / "source.log"
         )

@@ -184,7 +184,9 @@ def knock(resource: ResourceArgument, state: StateOption = None, json: JsonOptio
         "port": done.port,
         "options": done.options(),
     }
-    Output(json=json).show(document, lambda console: console.print(shlex.join(done.options()), soft_wrap=True))
+    # Quotes survive `$(gloam knock …)`, where the brackets of an IPv6 proxy need none.
+    words = " ".join(each if each == done.proxy else shlex.quote(each) for each in done.options())
+    Output(json=json).show(document, lambda console: console.print(words, soft_wrap=True))
 
 
 @app.command(epilog="Example: gloam logout")

@@ -5,6 +5,8 @@ Laws:
 1. ``HOST:PORT`` has exactly one meaning: an IPv6 address stands in brackets, a host whose last label is a number is
    an IPv4 address in four decimal parts, and everything else is a host name.
 2. What is printed can be typed back: ``parse(str(x)) == x``, for durations too.
+3. One address has one spelling: a v4-mapped IPv6 address (RFC 4291 section 2.5.5.2) is its IPv4 address. An interface
+   (``%eth0``) is refused: it means something on one machine only, and addresses are told to others.
 """
 
 import re
@@ -20,7 +22,6 @@ HIGHEST_PORT: Final = 65535
 LONGEST_HOST: Final = 253
 LONGEST_DURATION: Final = timedelta(days=36525)  # a century: anything longer is a typing error
 _LABEL: Final = re.compile(r"\A[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\Z")
-_ZONE: Final = re.compile(r"\A[A-Za-z0-9._-]{1,32}\Z")
 _PORT: Final = re.compile(r"\A[0-9]{1,5}\Z")
 _BRACKETED: Final = re.compile(r"\A\[([^\[\]]*)\]:([^:]*)\Z")
 _PART: Final = re.compile(r"([0-9]{1,12})(ms|[wdhms])")
@@ -119,16 +120,27 @@ def parse_host(text: str) -> str:
 
 
 def _parse_ipv6(text: str) -> str:
-    address, percent, zone = text.partition("%")
+    address, percent, _ = text.partition("%")
     try:
-        plain = str(IPv6Address(address))
+        plain = IPv6Address(address)
     except AddressValueError as error:
         msg = f"{_short(text)} is not an IPv6 address"
         raise BadAddress(msg) from error
-    if percent and not _ZONE.match(zone):
-        msg = f"{_short(text)} names an interface that cannot be one"
+    if percent:
+        msg = f"{_short(text)} names an interface, which means nothing to other machines: use an address without %"
         raise BadAddress(msg)
-    return f"{plain}{percent}{zone}"
+    return str(plain.ipv4_mapped or plain)
+
+
+def plain_host(text: str) -> str:
+    """The host part of a socket's name in the one spelling of :func:`parse_host`, without its interface, if any.
+
+    What is no address is left as it is: it names a Unix socket, or nothing.
+    """
+    try:
+        return _parse_ipv6(text.partition("%")[0]) if ":" in text else text
+    except BadAddress:
+        return text
 
 
 def parse_duration(text: str) -> timedelta:

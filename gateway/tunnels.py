@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from console.address import HostPort, plain_host
 from gateway import limits
 from gateway.leases import Cut, Reach, Refusal
 from gateway.reports import Report
@@ -291,7 +292,7 @@ class _Tunnel(asyncio.Protocol):
 
     async def _relay(self, plain: asyncio.Transport, permit: Permit, rest: bytes) -> None:
         host, port = plain.get_extra_info("peername")[:2]
-        self._target = Address(host=host, port=port)
+        self._target = Address(host=plain_host(host), port=port)
         if self.transport.is_closing():
             plain.abort()
             self._reason = "client_gone"
@@ -364,8 +365,8 @@ class _Tunnel(asyncio.Protocol):
             session=self.session,
             resource=reach.resource if reach else "",
             port=reach.port if reach else 0,
-            source=f"{self._source.address}:{self._source.port}",
-            target=f"{self._target.host}:{self._target.port}",
+            source=str(HostPort(str(self._source.address), self._source.port)),
+            target=str(HostPort(self._target.host, self._target.port)),
             group=self.transport.get_extra_info("group") or "",
             bytes_up=relay.bytes_to_plain if relay else 0,
             bytes_down=relay.bytes_to_tls if relay else 0,

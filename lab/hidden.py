@@ -20,6 +20,8 @@ import socket
 import struct
 import sys
 
+from console.address import HostPort
+
 PAGE = b"<h1>The wiki nobody can see</h1>\n"
 BLOCK = random.Random(7).randbytes(1 << 20)  # noqa: S311 - over and over, so that both ends know what is sent
 READ = 262_144
@@ -81,7 +83,7 @@ async def _echo(visit: _Visit) -> None:
 
 async def _name(visit: _Visit) -> None:
     host, port = visit.writer.get_extra_info("sockname")[:2]
-    await visit.send(f"{host}:{port}\n".encode())
+    await visit.send(f"{HostPort(host, port)}\n".encode())
 
 
 async def _source(visit: _Visit) -> None:
@@ -120,10 +122,8 @@ async def _serve(kind: str, *targets: str) -> None:
 
     async with contextlib.AsyncExitStack() as servers:
         for target in targets:
-            host, _, port = target.rpartition(":")
-            await servers.enter_async_context(
-                await asyncio.start_server(serve, host.strip("[]"), int(port), backlog=1024)
-            )
+            at = HostPort.parse(target)
+            await servers.enter_async_context(await asyncio.start_server(serve, at.host, at.port, backlog=1024))
         print("ready", flush=True)  # noqa: T201 - what lab.processes waits for
         await asyncio.Event().wait()
 

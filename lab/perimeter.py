@@ -18,8 +18,9 @@ from typing import Any, Self
 
 import psutil
 
+from console.address import HostPort
 from gateway.status import ask
-from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, Block
+from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, Addresses, Block, place
 from lab.authenticator import Authenticator
 from lab.here import run_here
 from lab.processes import Finished, LabError, Process, finish, script
@@ -68,8 +69,8 @@ class Client:
             awaited=b'"listen"',
         )
         line = await process.ready()
-        host, _, port = str(json.loads(line)["listen"]).rpartition(":")
-        return process, host.strip("[]"), int(port)
+        at = HostPort.parse(json.loads(line)["listen"])
+        return process, at.host, at.port
 
 
 def _uri_in(offer: Finished) -> str:
@@ -90,7 +91,8 @@ def _document(finished: Finished, command: str) -> Any:
 class Perimeter:
     """Made empty; `start_controller`, `add_gateway`, `add_resource`, `add_client` fill it.
 
-    `admin_here`: administrators' commands run in this process (lab/here.py) instead of one each.
+    `admin_here`: administrators' commands run in this process (lab/here.py) instead of one each. `block`: its
+    addresses, of the loopback network unless others are given.
     """
 
     def __init__(
@@ -101,9 +103,10 @@ class Perimeter:
         settings: Mapping[str, str] | None = None,
         gateway_settings: Mapping[str, str] | None = None,
         admin_here: bool = False,
+        block: Addresses | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gloam-lab-"))
-        self.block = Block()
+        self.block: Addresses = block or Block()
         self.cloak = cloak
         self.processes: dict[str, Process] = {}
         self.clients: dict[str, Client] = {}
@@ -138,7 +141,8 @@ class Perimeter:
         """`gloam-controller init`."""
         argv = [
             script("gloam-controller"), "init", "--state", str(self.controller_state), "--domain", DOMAIN,
-            "--listen", f"{self.controller_address}:{TLS_PORT}", "--knock", f"{self.controller_address}:{KNOCK_PORT}",
+            "--listen", place(self.controller_address, TLS_PORT),
+            "--knock", place(self.controller_address, KNOCK_PORT),
         ]  # fmt: skip
         if self._database:
             argv += ["--database", self._database]
@@ -177,7 +181,7 @@ class Perimeter:
         address = self.block.address(GATEWAYS + len(self.gateways))
         self.gateways[name] = address
         invite = await self.admin_json(
-            "gateway", "add", name, "--tunnel", f"{address}:{TLS_PORT}", "--knock", f"{address}:{KNOCK_PORT}"
+            "gateway", "add", name, "--tunnel", place(address, TLS_PORT), "--knock", place(address, KNOCK_PORT)
         )
         joined = await finish(
             [script("gloam-gateway"), "join", invite["invite"], "--state", str(self.gateway_state(name)), "--json"],
@@ -209,7 +213,7 @@ class Perimeter:
         """Start one server for `count` resources, each at an address of its own; returns their HOST:PORT."""
         numbers = range(self._resources, self._resources + count)
         self._resources += count
-        targets = [f"{self.block.address(RESOURCES + number % 100)}:{9_000 + number}" for number in numbers]
+        targets = [place(self.block.address(RESOURCES + number % 100), 9_000 + number) for number in numbers]
         argv = [sys.executable, "-m", "lab.hidden", kind, *targets]
         await (await self._start(f"resource-{name}", argv, {})).ready()
         return targets

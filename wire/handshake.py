@@ -4,6 +4,8 @@
 2. No protocol exists before `Policy.judge` named the peer; on a client nothing of ours, not even Finished, leaves
    before that.
 3. A handshake ends exactly once: in a transport, or in one `TlsRefused` (a client) or one `TlsRefusal` (a server).
+4. On a server a peer that has not said a word costs a socket and a timer: OpenSSL is asked for nothing before its first
+   byte. How many peers may be unverified, and which of them gives way, `wire.pending` decides.
 """
 
 import asyncio
@@ -17,9 +19,11 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from certs.names import Name
+from console.address import plain_host
 from wire import limits
 from wire.errors import TlsRefusal, TlsRefused
 from wire.farewell import Farewell, reset
+from wire.pending import Pending
 from wire.records import Records, explain, receive_buffer
 from wire.transport import TlsTransport
 
@@ -64,9 +68,33 @@ class Policy(Protocol):
 
 
 class ServerPolicy(Policy, Protocol):
-    """A server's policy also counts the peers it has not verified yet."""
+    """A server's policy also knows the peers it has not verified yet, and how many refusals were told lately."""
 
-    pending: set["Handshake"]
+    pending: Pending["Handshake"]
+    told: "Told"
+
+
+class Told:
+    """Bounds how many refusals are told in a second, and counts those that were not."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._second = -1
+        self._count = 0
+        self._kept_back = 0
+
+    def tell(self, sentence: str, now: float) -> str | None:
+        """The sentence to tell at `now` (monotonic seconds), with what was kept back before it; None: keep it back."""
+        if int(now) != self._second:
+            self._second, self._count = int(now), 0
+        if self._count >= self._most:
+            self._kept_back += 1
+            return None
+        self._count += 1
+        if self._kept_back:
+            sentence += f" (and {self._kept_back} handshakes before it failed that are not told one by one)"
+            self._kept_back = 0
+        return sentence
 
 
 def ignore_refusal(_refusal: TlsRefusal) -> None:
@@ -76,7 +104,8 @@ def ignore_refusal(_refusal: TlsRefusal) -> None:
 class Handshake(asyncio.BufferedProtocol):
     """The protocol of a socket until its peer is verified; then it hands the socket to a `TlsTransport`.
 
-    Exactly one of `on_done(transport)` and `on_refused(refused, presented)` is called, once.
+    Exactly one of `on_done(transport)` and `on_refused(refused, presented)` is called, once. A server hears of the
+    peer's first word by `on_spoken`, and waits for it.
     """
 
     def __init__(
@@ -88,14 +117,15 @@ class Handshake(asyncio.BufferedProtocol):
         make_protocol: Callable[[], asyncio.BaseProtocol],
         on_done: Callable[[TlsTransport], None],
         on_refused: Callable[[TlsRefused, str], None],
+        on_spoken: Callable[[], None] | None = None,
     ) -> None:
         self._loop = loop
         self._policy = policy
         self._make_protocol = make_protocol
         self._on_done = on_done
         self._on_refused = on_refused
-        self._connection = policy.new_connection()
-        self._records = Records(self._connection)
+        self._on_spoken = on_spoken
+        self._records: Records | None = None
         self.attaching: asyncio.Task[None] | None = None
         self._lower: asyncio.Transport | None = None
         self._received = 0
@@ -107,7 +137,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._lower = lower = cast("asyncio.Transport", transport)
         if self._over:
             reset(lower)
-        else:
+        elif self._on_spoken is None:
             self._step(0)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -116,6 +146,8 @@ class Handshake(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """One read from an unverified peer."""
+        if self._on_spoken is not None and not self._received:
+            self._on_spoken()
         self._received += nbytes
         if self._received > limits.MAX_HANDSHAKE_BYTES:
             self.refuse(
@@ -142,43 +174,47 @@ class Handshake(asyncio.BufferedProtocol):
         if self._over:
             return
         self._end()
+        records = self._records
         if self._lower is not None:
             # OpenSSL's alert tells an honest peer what is wrong, if it can still read.
-            if alert := bytes(self._records.outgoing()):
+            if records is not None and (alert := bytes(records.outgoing())):
                 self._lower.write(alert)
                 Farewell(self._loop, self._lower, _forget, drop=limits.MAX_HANDSHAKE_BYTES)
             else:
                 reset(self._lower)
-        self._on_refused(refused, _presented(self._connection))
+        self._on_refused(refused, "" if records is None else _presented(records.connection))
 
     def _step(self, nbytes: int) -> None:
         if self._over or self._lower is None:
             return
+        if self._records is None:
+            self._records = Records(self._policy.new_connection())
+        records, connection = self._records, self._records.connection
         try:
-            if not self._records.handshake(nbytes):
-                self._flush()
+            if not records.handshake(nbytes):
+                _flush(records, self._lower)
                 return
         except TlsRefused as refused:  # from a callback of the policy
             self.refuse(refused)
             return
         except SSL.Error as error:
-            noticed = self._connection.get_app_data()
+            noticed = connection.get_app_data()
             self.refuse(noticed.refused if isinstance(noticed, Noticed) else explain(error))
             return
         except ValueError:  # OpenSSL reads some certificates that cryptography does not
             self.refuse(TlsRefused(*_UNREADABLE))
             return
         try:
-            judged = self._policy.judge(self._connection)
+            judged = self._policy.judge(connection)
         except (TlsRefused, ValueError) as error:
-            self._records.outgoing()  # a client's Finished: it is not for this server
+            records.outgoing()  # a client's Finished: it is not for this server
             self.refuse(error if isinstance(error, TlsRefused) else TlsRefused(*_UNREADABLE))
             return
-        self._hand_over(self._lower, judged)
+        self._hand_over(self._lower, records, judged)
 
-    def _hand_over(self, lower: asyncio.Transport, judged: Judged) -> None:
+    def _hand_over(self, lower: asyncio.Transport, records: Records, judged: Judged) -> None:
         self._end()
-        self._flush()
+        _flush(records, lower)
         extra: dict[str, Any] = {
             "peer": judged.peer,
             "peer_certificate": judged.certificate,
@@ -187,7 +223,7 @@ class Handshake(asyncio.BufferedProtocol):
             "presented": judged.presented_root,
         }
         try:
-            transport = TlsTransport(self._loop, lower, self._records, self._make_protocol(), extra)
+            transport = TlsTransport(self._loop, lower, records, self._make_protocol(), extra)
             transport.start()
         except Exception as error:
             reset(lower)
@@ -197,16 +233,17 @@ class Handshake(asyncio.BufferedProtocol):
             raise
         self._on_done(transport)
 
-    def _flush(self) -> None:
-        if self._lower is not None and (data := bytes(self._records.outgoing())):
-            self._lower.write(data)
-
     def _too_slow(self, timeout: float) -> None:
         self.refuse(TlsRefused("deadline", f"the handshake was not done within {timeout:g} s"))
 
     def _end(self) -> None:
         self._over = True
         self._deadline.cancel()
+
+
+def _flush(records: Records, lower: asyncio.Transport) -> None:
+    if data := bytes(records.outgoing()):
+        lower.write(data)
 
 
 def _forget(_error: Exception | None) -> None:
@@ -288,10 +325,6 @@ def accept(
 ) -> None:
     """`wire.tls.accept_tls`."""
     source = _source(sock)
-    if len(policy.pending) >= limits.MAX_PENDING_HANDSHAKES:
-        sock.close()
-        on_refused(TlsRefusal("too_many", "too many handshakes at once", source, ""))
-        return
 
     def settle(_transport: TlsTransport) -> None:
         policy.pending.discard(handshake)
@@ -300,7 +333,8 @@ def accept(
         policy.pending.discard(handshake)
         if refused.reason == "closed" and not handshake.spoken:
             return  # whoever leaves without a word was refused nothing: a knocker's spare attempt to connect
-        on_refused(TlsRefusal(refused.reason, str(refused), source, presented))
+        if (sentence := policy.told.tell(str(refused), loop.time())) is not None:
+            on_refused(TlsRefusal(refused.reason, sentence, source, presented))
 
     async def attach() -> None:
         try:
@@ -314,11 +348,22 @@ def accept(
             handshake.refuse(TlsRefused("cancelled", "the server is stopping"))
             raise
 
+    def spoken() -> None:
+        policy.pending.spoke(handshake)
+
     handshake = Handshake(
-        loop, policy, timeout=timeout, make_protocol=protocol_factory, on_done=settle, on_refused=fail
+        loop,
+        policy,
+        timeout=timeout,
+        make_protocol=protocol_factory,
+        on_done=settle,
+        on_refused=fail,
+        on_spoken=spoken,
     )
-    policy.pending.add(handshake)
+    gave_way = policy.pending.add(handshake, source[0])
     handshake.attaching = loop.create_task(attach())
+    if gave_way is not None:
+        gave_way.refuse(TlsRefused("too_many", "too many handshakes at once, and this one was the oldest to wait"))
 
 
 def _require_open(sock: socket.socket) -> None:
@@ -332,4 +377,4 @@ def _source(sock: socket.socket) -> tuple[str, int]:
         name = sock.getpeername()
     except OSError:
         return ("", 0)
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), 0)
+    return (plain_host(str(name[0])), int(name[1])) if isinstance(name, tuple) else (str(name), 0)

@@ -34,7 +34,16 @@ HANDSHAKE_READ: Final = 16_384
 """One read during the handshake: small, so that the bound above holds to within one read."""
 
 MAX_PENDING_HANDSHAKES: Final = 512
-"""Unverified connections one server holds at a time: at about 60 KiB each, 30 MiB. More are closed at once."""
+"""Unverified connections one server (or worker of it) holds at a time: at about 60 KiB each, 30 MiB. The newest is
+always let in: one of whoever holds most goes for it (wire/pending.py)."""
+
+MAX_PENDING_PER_SOURCE: Final = 64
+"""Of those, from one source (an IPv4 address, an IPv6 /64): an office behind one address has that many people open
+tunnels in one moment, and eight such sources are needed to fill the whole."""
+
+REFUSALS_TOLD: Final = 20
+"""Refused handshakes told one by one in a second; the next one told says how many were not. Whoever holds a window can
+begin and abandon handshakes as fast as his line allows, and must not fill the audit log with them."""
 
 CONNECT_DEADLINE: Final = 5.0
 """From the verified peer to its complete CONNECT (docs/protocol, Tunnel)."""

@@ -30,7 +30,8 @@ from certs.trust import Trust
 from certs.verify import name_of
 from wire import limits
 from wire.errors import LocalError, TlsRefused
-from wire.handshake import Handshake, Judged, Noticed, OnRefused, accept, connect, ignore_refusal
+from wire.handshake import Handshake, Judged, Noticed, OnRefused, Told, accept, connect, ignore_refusal
+from wire.pending import Pending
 from wire.transport import TlsTransport
 
 __all__ = ["ClientTls", "ServerTls", "TlsTransport", "accept_tls", "connect_tls", "export_binding"]
@@ -141,7 +142,8 @@ class ServerTls(_Policy):
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
         self._context.set_alpn_select_callback(self._select_alpn)
-        self.pending: set[Handshake] = set()
+        self.pending: Pending[Handshake] = Pending(limits.MAX_PENDING_HANDSHAKES, limits.MAX_PENDING_PER_SOURCE)
+        self.told = Told(limits.REFUSALS_TOLD)
 
     def new_connection(self) -> SSL.Connection:
         """A fresh server side over memory BIOs."""
@@ -162,7 +164,7 @@ class ServerTls(_Policy):
 
     def abandon_pending(self) -> None:
         """Refuse every peer not verified yet: the server is stopping."""
-        for handshake in tuple(self.pending):
+        for handshake in self.pending:
             handshake.refuse(TlsRefused("cancelled", "the server is stopping"))
 
     def _select_alpn(self, _connection: SSL.Connection, offered: list[bytes]) -> bytes:

@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from certs.names import Name, NameKind
 from certs.verify import spki_sha256
+from console.address import plain_host
 from controller.audit.events import Event, HandshakeRefused
 from controller.storage.engine import Storage
 from controller.storage.models import Device, Gateway
@@ -53,9 +54,9 @@ Peer = Invitee | KnownDevice | KnownGateway
 
 
 def source_of(request: web.Request) -> str:
-    """The address a request came from."""
+    """The address a request came from, in its one spelling: policies compare it with networks."""
     place = request.transport.get_extra_info("peername") if request.transport is not None else None
-    return str(place[0]) if place else ""
+    return plain_host(str(place[0])) if place else ""
 
 
 def device_of(request: web.Request) -> UUID:

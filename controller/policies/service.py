@@ -18,6 +18,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from console.address import BadAddress, parse_host
 from controller.decision import SessionFacts, explain
 from controller.decision.check import Checked, PolicyFile, Problem, check_files, unknown_names
 from controller.decision.decide import NOWHERE
@@ -191,10 +192,13 @@ def _known(directory: Directory) -> dict[str, list[str]]:
 
 
 def _source(text: str) -> str:
+    fix = "write one, as in 192.0.2.7 or 2001:db8::7"
     try:
-        return str(ip_address(text))
+        return parse_host(str(ip_address(text)))
+    except BadAddress as error:
+        raise Refused("bad_address", f"the source {error}", fix) from error
     except ValueError as error:
-        raise Refused("bad_address", f"{text[:64]!a} is not an IP address", "write one, as in 192.0.2.7") from error
+        raise Refused("bad_address", f"{text[:64]!a} is not an IP address", fix) from error
 
 
 def _time(text: str) -> datetime:

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from console.address import BadAddress, BadDuration, HostPort, format_duration, parse_duration, parse_host
+from console.address import (
+    BadAddress,
+    BadDuration,
+    HostPort,
+    format_duration,
+    parse_duration,
+    parse_host,
+    plain_host,
+)
 
 hosts = st.one_of(
     st.ip_addresses().map(str),
@@ -37,8 +45,10 @@ def test_text_is_an_address_or_refused(text: str) -> None:
         ("127.0.0.1:80", "127.0.0.1", 80),
         ("[::1]:443", "::1", 443),
         ("[2001:DB8:0::1]:1", "2001:db8::1", 1),
-        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
-        ("[::ffff:127.0.0.1]:1", "::ffff:7f00:1", 1),
+        ("[fd00:0:0:0::5]:22", "fd00::5", 22),
+        ("[::ffff:127.0.0.1]:1", "127.0.0.1", 1),
+        ("[::FFFF:7f00:1]:1", "127.0.0.1", 1),
+        ("[::]:0", "::", 0),
         ("Wiki.Example.Test:8080", "wiki.example.test", 8080),
         ("localhost:0", "localhost", 0),
         ("my_db:65535", "my_db", 65535),
@@ -47,9 +57,7 @@ def test_text_is_an_address_or_refused(text: str) -> None:
 )
 def test_addresses(text: str, host: str, port: int) -> None:
     address = HostPort.parse(text)
-    assert address.port == port
-    if not host.startswith("::ffff"):  # Python 3.13 writes v4-mapped addresses in another way
-        assert address.host == host
+    assert (address.host, address.port) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,11 @@ def test_addresses(text: str, host: str, port: int) -> None:
         "[::1%]:80",
         "[::1%a b]:80",
         "[::1%eth0%x]:80",
+        "[fe80::1%eth0]:80",
+        "[fe80::1%25eth0]:80",
+        "fe80::1%eth0",
+        "[::ffff:256.0.0.1]:80",
+        "[::1]:80%eth0",
         "[[::1]]:80",
         "127.1:80",
         "0x7f.0.0.1:80",
@@ -102,8 +115,37 @@ def test_what_is_no_address(text: str) -> None:
     assert "HOST:PORT" in refused.value.fix
 
 
+def test_an_interface_is_refused_by_name() -> None:
+    with pytest.raises(BadAddress, match=r"fe80::1%eth0.* names an interface"):
+        HostPort.parse("[fe80::1%eth0]:80")
+
+
+@pytest.mark.parametrize(
+    ("told", "plain"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("2001:db8:0::1", "2001:db8::1"),
+        ("", ""),
+        ("a:b", "a:b"),
+    ],
+)
+def test_what_the_kernel_tells_gets_the_same_spelling(told: str, plain: str) -> None:
+    assert plain_host(told) == plain
+
+
 def test_an_address_cannot_be_made_wrong_either() -> None:
-    for host, port in (("HOST", 1), ("host", 65536), ("host", -1), ("a b", 1), ("0::1", 1)):
+    wrong = (
+        ("HOST", 1),
+        ("host", 65536),
+        ("host", -1),
+        ("a b", 1),
+        ("0::1", 1),
+        ("::ffff:7f00:1", 1),
+        ("fe80::1%a", 1),
+    )
+    for host, port in wrong:
         with pytest.raises(BadAddress):
             HostPort(host, port)
 

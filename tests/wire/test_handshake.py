@@ -5,9 +5,10 @@ import socket
 import pytest
 from OpenSSL import SSL
 
-from tests.wire.harness import GATEWAY, Recorder, Wire
+from tests.wire.harness import GATEWAY, Recorder, Wire, until
 from wire import limits
 from wire.errors import TlsRefused
+from wire.handshake import Told
 from wire.tls import accept_tls, connect_tls
 
 
@@ -107,21 +108,65 @@ async def test_a_peer_that_leaves_is_reported_once(wire: Wire) -> None:
     assert not server.pending
 
 
-async def test_handshakes_in_progress_are_capped(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_handshakes_in_progress_are_capped_and_the_oldest_silent_one_gives_way(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "MAX_PENDING_HANDSHAKES", 2)
     server = wire.server_tls()
-    socks = []
-    for _ in range(3):
-        socks.append(await wire.dial())
+    begun = await wire.dial()
+    await wire.serve_one(server, wire.recorder)
+    await asyncio.get_running_loop().sock_sendall(begun, b"\x16\x03\x01")
+    await until(lambda: all(handshake.spoken for handshake in server.pending))
+    silent, newest = await wire.dial(), await wire.dial()
+    for _ in range(2):
         await wire.serve_one(server, wire.recorder)
-    assert (await wire.refusals.get()).reason == "too_many"
-    assert await read_to_end(socks[2]) == b""
+    refusal = await wire.refusals.get()
+    assert (refusal.reason, refusal.source) == ("too_many", silent.getsockname()[:2])
+    assert await read_to_end(silent) == b""
     assert len(server.pending) == 2
     server.abandon_pending()
-    assert {(await wire.refusals.get()).reason for _ in range(2)} == {"cancelled"}
+    assert {(await wire.refusals.get()).source[1] for _ in range(2)} == {
+        begun.getsockname()[1],
+        newest.getsockname()[1],
+    }
     assert not server.pending
+    for sock in (begun, newest):
+        sock.close()
+
+
+async def test_who_fills_the_waiting_room_does_not_keep_others_out(wire: Wire) -> None:
+    """Thirty times as many silent connections as one source may have; then somebody who speaks."""
+    server = wire.server_tls()
+    socks = []
+    for _ in range(30 * limits.MAX_PENDING_PER_SOURCE):
+        socks.append(await wire.dial())
+        await wire.serve_one(server, wire.recorder)
+    assert len(server.pending) == limits.MAX_PENDING_PER_SOURCE
+    pair = await wire.pair(server)
+    await pair.client.send(b"here")
+    assert await pair.server.wait_for(4) == b"here"
     for sock in socks:
         sock.close()
+    # Far more were refused than were told one by one.
+    assert 0 < wire.refusals.qsize() <= 30 * limits.REFUSALS_TOLD
+
+
+async def test_a_silent_peer_costs_no_tls(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = wire.server_tls()
+    monkeypatch.setattr(server, "new_connection", lambda: pytest.fail("OpenSSL for somebody who has said nothing"))
+    serving = asyncio.ensure_future(wire.serve_one(server, wire.recorder, deadline=0.05))
+    sock = await wire.dial()
+    assert (await wire.refusals.get()).reason == "deadline"
+    await serving
+    sock.close()
+
+
+def test_refusals_are_told_one_by_one_while_they_are_few() -> None:
+    told = Told(2)
+    assert [told.tell("no", second) for second in (7.0, 7.5)] == ["no", "no"]
+    assert [told.tell("no", second) for second in (7.6, 7.7, 7.9)] == [None, None, None]
+    assert told.tell("no", 8.1) == "no (and 3 handshakes before it failed that are not told one by one)"
+    assert told.tell("no", 8.2) == "no"
 
 
 async def test_a_peer_that_leaves_without_a_word_is_no_refusal(wire: Wire) -> None:
