@@ -71,6 +71,14 @@ class GatewaySettings(BaseModel):
     max_tunnels_per_session: int = Field(
         limits.MAX_TUNNELS_PER_SESSION, ge=1, description="Tunnels at a time of one session."
     )
+    tunnel_idle: Duration = Field(
+        timedelta(seconds=limits.TUNNEL_IDLE),
+        description="How long a tunnel may carry nothing before it is cut; 0s is for ever.",
+    )
+    tunnel_lifetime: Duration = Field(
+        timedelta(seconds=limits.TUNNEL_LIFETIME),
+        description="How long a tunnel may live, whatever it carries; 0s is as long as its lease allows.",
+    )
     log_json: bool = Field(default=False, description="Logs as JSON, one document a line.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
     controllers: tuple[ControllerTable, ...] = Field(

@@ -8,6 +8,23 @@ MAX_TUNNELS: Final = 10_000
 MAX_TUNNELS_PER_SESSION: Final = 256
 """One person's browser opens some dozens of connections; a session that opens hundreds starves the others."""
 
+PARK_DEADLINE: Final = 60.0
+"""From a verified handshake to the first byte of its CONNECT: clients keep connections warm and renew them sooner.
+After CONNECT_DEADLINE without a byte a connection is parked, with the bounds below."""
+
+MAX_PARKED_PER_SESSION: Final = 8
+"""Parked connections of one session: two for each of four commands. More than that says nothing about what is used."""
+
+MAX_PARKED: Final = 1_024
+"""Parked connections of all sessions, at about 50 KiB each: 50 MiB."""
+
+TUNNEL_IDLE: Final = 0.0
+"""No limit: a terminal nobody types at is no mistake, a vanished peer is noticed by KEEP_ALIVE, and whoever may no
+longer have a tunnel loses it with his lease. A limit is for resources that count their connections."""
+
+TUNNEL_LIFETIME: Final = 0.0
+"""No limit: a tunnel lives by its lease, which is judged again at every change and every few minutes."""
+
 DIAL_DEADLINE: Final = 5.0
 """From an accepted CONNECT to the connected target: a resource stands near its gateway."""
 

@@ -27,6 +27,7 @@ from gateway.dial import Dialler, wall_us
 from gateway.enforcement import Enforcement
 from gateway.keys import TUNNEL, LeaseKeys
 from gateway.leases import Leases
+from gateway.lifetimes import Lifetimes
 from gateway.link import Link
 from gateway.reports import Report
 from gateway.status import Document, StatusServer
@@ -68,6 +69,7 @@ class Gateway:
             most=settings.max_tunnels,
             most_of_session=settings.max_tunnels_per_session,
             dial_deadline=settings.dial_timeout.total_seconds(),
+            lifetimes=Lifetimes(settings.tunnel_idle.total_seconds(), settings.tunnel_lifetime.total_seconds()),
         )
         self.enforcement = Enforcement(
             leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock
@@ -226,7 +228,12 @@ class Gateway:
                 for each in self.door.windows.open_windows
             ],
             "tunnels": [asdict(view) for view in self.tunnels.views()],
-            "counters": {"opened": self.tunnels.opened, "refused": self.tunnels.refused, **self.door.counters},
+            "counters": {
+                "opened": self.tunnels.opened,
+                "refused": self.tunnels.refused,
+                "parked": self.tunnels.parked,
+                **self.door.counters,
+            },
         }
 
 

@@ -46,7 +46,8 @@ REFUSALS_TOLD: Final = 20
 begin and abandon handshakes as fast as his line allows, and must not fill the audit log with them."""
 
 CONNECT_DEADLINE: Final = 5.0
-"""From the verified peer to its complete CONNECT (docs/protocol, Tunnel)."""
+"""From the first byte of a CONNECT to its last (docs/protocol, Tunnel); a verified peer that says nothing for so long
+is parked."""
 
 # We chose: established connections -----------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from certs import (
 )
 from controller.audit.events import Event
 from controller.gateways.link import Links
+from tests.gateway.tunnel_world import Echo, Gateway, give, permit
 from wire.http import HttpsServer, connector
 from wire.limits import ALPN_HTTP
 from wire.messages import Address, ControllerAddress, Lease, Permit, ServedResource
@@ -208,3 +209,38 @@ def eventually() -> Any:
 @pytest.fixture
 def links_maker() -> Any:
     return make_links, adopt
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Any]:
+    made = Echo()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.address = Address(host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+    yield made
+    server.close()
+
+
+@pytest.fixture
+async def start(authority: Any) -> AsyncIterator[Any]:
+    made = []
+
+    def start_gateway(**options: Any) -> Gateway:
+        made.append(Gateway(authority, **options))
+        return made[-1]
+
+    yield start_gateway
+    for each in made:
+        await each.close()
+
+
+@pytest.fixture
+async def gateway(start: Callable[..., Gateway], echo: Any, make_lease: Any) -> Gateway:
+    made = start()
+    give(made, make_lease(7, permit("wiki", echo.address), permit("shop", echo.address)))
+    return made
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[Any]:
+    async with AsyncExitStack() as made:
+        yield made

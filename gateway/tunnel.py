@@ -1,0 +1,306 @@
+"""One tunnel: from a verified connection to its CONNECT, to bytes both ways, to its end.
+
+1. A connection that says nothing is parked, for a while and while there is room: a client keeps it warm, and its
+   CONNECT will cost one round trip. From its first byte on the CONNECT has its deadline.
+2. What was proved when it was accepted (the certificate, whose knocks stood open) says who asks. What he may is judged
+   when he asks, never before; and he asks before his certificate ends.
+3. Every CONNECT ends in exactly one report: refused, or opened and then closed with the bytes that went through it.
+4. A connection that never asked is not reported: nothing was refused to it.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid4
+
+import structlog
+
+from console.address import HostPort, plain_host
+from gateway.leases import Reach, Refusal
+from gateway.lifetimes import Age
+from gateway.target import dial_target
+from spa.source import Source
+from wire.connect import BadRequest, ConnectRequest, NeedMore, ServerHandshake, accept_response, refuse_response
+from wire.messages import Address, Permit, TunnelClosed, TunnelOpened, TunnelRefused
+from wire.relay import Relay
+from wire.tls import TlsTransport
+
+if TYPE_CHECKING:
+    from gateway.tunnels import Tunnels
+
+log = structlog.get_logger()
+
+_NO_REQUEST: Final = Refusal(
+    408, "http_request_error", "connect_deadline", "no complete CONNECT came in time", "send it at once"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelView:
+    """A live tunnel, for `status`."""
+
+    tunnel: UUID
+    session: UUID
+    resource: str
+    port: int
+    source: str
+    target: str
+    group: str
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+
+class Tunnel(asyncio.Protocol):
+    """One connection from its verified handshake to its end; until the relay is, the protocol of its TLS transport."""
+
+    __slots__ = (
+        "_age",
+        "_handshake",
+        "_reason",
+        "_source",
+        "_target",
+        "_task",
+        "_tunnels",
+        "ended",
+        "id",
+        "reach",
+        "relay",
+        "session",
+        "transport",
+    )
+    transport: TlsTransport
+    session: UUID
+
+    def __init__(self, tunnels: "Tunnels", source: Source) -> None:
+        self._tunnels = tunnels
+        self._source = source
+        self._handshake: ServerHandshake | None = None  # once there is something to parse
+        self._task: asyncio.Task[None] | None = None  # from its CONNECT until it carries bytes
+        self._age = Age(time.monotonic())  # of the verified connection, then of the open tunnel
+        self._reason = ""
+        self._target: Address | None = None
+        self.id = uuid4()
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.reach: Reach | None = None
+        self.relay: Relay | None = None
+
+    # The protocol of the TLS transport, until the relay takes over
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done and the session known."""
+        self.transport = transport  # type: ignore[assignment] # wire.tls makes no other
+        # The TLS policy trusts the sessions' intermediate alone, and a session's id is a UUID (certs.names).
+        self.session = UUID(transport.get_extra_info("peer").id)
+        if (refusal := self._tunnels.begin(self)) is not None:
+            self._refuse(refusal, "")
+
+    def data_received(self, data: bytes) -> None:
+        """Some of its CONNECT, usually all of it."""
+        if self._task is not None or self.ended.done():
+            return
+        first = self._handshake is None
+        if self._handshake is None:
+            self._handshake = ServerHandshake()
+        match self._handshake.receive(data):
+            case NeedMore():
+                if first:
+                    self._tunnels.asking(self)
+            case BadRequest() as bad:
+                self._refuse(Refusal(bad.status, bad.error, "bad_request", bad.details), "")
+            case ConnectRequest() as request:
+                self.transport.pause_reading()
+                self._handshake = None
+                self._task = self._tunnels.asked(self, request)
+                if self._task is None:
+                    self.cut("gateway_stopped")
+
+    def eof_received(self) -> bool:
+        """Nothing more will come; of one that was asking, nothing ever."""
+        if self._task is None:
+            self.leave()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
+        """Gone; one that is being dialled for finds out itself."""
+        if self._task is None:
+            self._finish("")
+
+    # Its life
+
+    def leave(self) -> None:
+        """Ends a connection that has not asked, without a word."""
+        self.transport.close()
+        self._finish("")
+
+    def cut(self, code: str) -> asyncio.Future[str]:
+        """Ends it now, whatever it is doing; done when both sockets are closed."""
+        self._reason = self._reason or code
+        if self.relay is not None:
+            self.relay.cut(code)
+            return self.relay.closed
+        self.transport.abort()
+        if self._task is None:
+            self._finish(self._reason)
+        else:
+            self._task.cancel()
+        return self.ended
+
+    def stop(self) -> None:
+        """Ends and reports it before this returns: the gateway stops at once."""
+        self.cut("gateway_stopped")
+        if self.relay is not None:
+            self._report_closed()
+
+    def due(self, now: float) -> float | None:
+        """Its deadline has come: when the next one is, None if there is none."""
+        if self.relay is not None:
+            return self._look(self.relay, now)
+        if self._handshake is not None:
+            self._refuse(_NO_REQUEST, "")
+        elif self._tunnels.park(self):
+            return self._age.opened + self._may_wait(now)
+        else:
+            self.leave()
+        return None
+
+    def _may_wait(self, now: float) -> float:
+        """Seconds from its handshake until it must have asked: never past the end of its certificate."""
+        ends = self.transport.get_extra_info("peer_certificate").not_valid_after_utc
+        left: float = (ends - self._tunnels.now()).total_seconds()
+        return min(self._tunnels.park_deadline, now - self._age.opened + left)
+
+    def _look(self, relay: Relay, now: float) -> float | None:
+        limits = self._tunnels.lifetimes
+        if reason := self._age.look(relay.bytes_to_plain + relay.bytes_to_tls, limits, now):
+            self.cut(reason)
+            return None
+        return self._age.next_look(limits, now)
+
+    async def serve(self, request: ConnectRequest) -> None:
+        """From its CONNECT to a refusal or a relay. A fault of ours ends this tunnel, not the gateway."""
+        try:
+            await self._serve(request)
+        except asyncio.CancelledError:
+            ours = bool(self._reason)
+            self._reason = self._reason or "gateway_stopped"
+            if self.relay is None and self.reach is not None:
+                cut = Refusal(403, "http_request_denied", self._reason, "cut before it was open")
+                self._report_refused(cut, self.reach.resource)
+            if not ours:  # the gateway stops, not this tunnel alone
+                raise
+        except Exception:
+            self._reason = "internal_error"
+            log.exception("a tunnel failed", tunnel=str(self.id), session=str(self.session))
+            if self.relay is not None:
+                self.relay.cut(self._reason)
+        finally:
+            if self.relay is None and not self.ended.done():
+                self.transport.abort()
+                self._finish(self._reason)
+
+    async def _serve(self, request: ConnectRequest) -> None:
+        permit = self._tunnels.permits(self.session, self._source.key_ids, request.name, request.port)
+        if isinstance(permit, Refusal):
+            self._refuse(permit, request.name)
+            return
+        self.reach = Reach.of(permit)
+        plain = await dial_target(permit, self._tunnels.dial_deadline)
+        if isinstance(plain, Refusal):
+            self._refuse(plain, request.name)
+            return
+        self._relay(plain, permit, request.rest)
+
+    def _relay(self, plain: asyncio.Transport, permit: Permit, rest: bytes) -> None:
+        host, port = plain.get_extra_info("peername")[:2]
+        self._target = Address(host=plain_host(host), port=port)
+        if self.transport.is_closing():
+            plain.abort()
+            self._reason = "client_gone"
+            self._report_refused(
+                Refusal(408, "connection_terminated", "client_gone", "the client is gone"), permit.resource
+            )
+            return
+        self._age = Age(time.monotonic())
+        self.transport.write(accept_response())
+        self.relay = relay = Relay(self.transport, plain, to_plain=rest)
+        relay.closed.add_done_callback(self._relay_closed)
+        self._tunnels.carrying(self, self._age.next_look(self._tunnels.lifetimes, self._age.opened))
+        self._tunnels.report(
+            TunnelOpened(
+                tunnel=self.id,
+                session=self.session,
+                resource=permit.resource,
+                source=self._address(),
+                target=self._target,
+                group=self.transport.get_extra_info("group"),
+                at=self._tunnels.now(),
+            )
+        )
+
+    def _relay_closed(self, _closed: asyncio.Future[str]) -> None:
+        # Whoever waits for a cut to be in force goes first: a thousand reports take longer than the cuts.
+        asyncio.get_running_loop().call_soon(self._report_closed)
+
+    def _report_closed(self) -> None:
+        relay, reach = self.relay, self.reach
+        if relay is None or reach is None or self.ended.done():
+            return
+        reason = relay.reason or self._reason or "broken"
+        self._finish(reason)
+        self._tunnels.report(
+            TunnelClosed(
+                tunnel=self.id,
+                session=self.session,
+                resource=reach.resource,
+                bytes_up=relay.bytes_to_plain,
+                bytes_down=relay.bytes_to_tls,
+                seconds=time.monotonic() - self._age.opened,
+                reason=reason,
+                at=self._tunnels.now(),
+            )
+        )
+
+    def _finish(self, reason: str) -> None:
+        self._tunnels.end(self)
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+    def _refuse(self, refusal: Refusal, resource: str) -> None:
+        self.transport.write(refuse_response(refusal.status, refusal.error, refusal.details))
+        self.transport.close()
+        self._report_refused(refusal, resource)
+        self._finish(refusal.code)
+
+    def _report_refused(self, refusal: Refusal, resource: str) -> None:
+        self._tunnels.refused += 1
+        self._tunnels.report(
+            TunnelRefused(
+                session=self.session,
+                resource=resource[:1024],
+                source=self._address(),
+                status=refusal.status,
+                code=refusal.code,
+                at=self._tunnels.now(),
+            )
+        )
+
+    def _address(self) -> Address:
+        return Address(host=str(self._source.address), port=self._source.port)
+
+    def view(self) -> TunnelView:
+        """As `status` shows it."""
+        reach, relay = self.reach, self.relay
+        return TunnelView(
+            tunnel=self.id,
+            session=self.session,
+            resource=reach.resource if reach else "",
+            port=reach.port if reach else 0,
+            source=str(HostPort(str(self._source.address), self._source.port)),
+            target=str(HostPort(self._target.host, self._target.port)) if self._target else "",
+            group=self.transport.get_extra_info("group") or "",
+            bytes_up=relay.bytes_to_plain if relay else 0,
+            bytes_down=relay.bytes_to_tls if relay else 0,
+            seconds=time.monotonic() - self._age.opened,
+        )
