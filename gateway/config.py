@@ -11,6 +11,7 @@ from console.address import HostPort
 from console.settings import Duration
 from gateway import limits
 from spa.cloak import CloakName
+from wire.limits import UDP_IDLE
 from wire.messages import NAME, Address, ControllerAddress, Port
 
 CONFIG: Final = "config.toml"
@@ -66,6 +67,11 @@ class GatewaySettings(BaseModel):
     )
     dial_timeout: Duration = Field(
         timedelta(seconds=limits.DIAL_DEADLINE), description="How long a resource may take to accept a connection."
+    )
+    udp_idle: Duration = Field(
+        timedelta(seconds=UDP_IDLE),
+        ge=timedelta(seconds=1),
+        description="How long a UDP tunnel lives without a datagram. RFC 9298 advises two minutes at least.",
     )
     max_tunnels: int = Field(limits.MAX_TUNNELS, ge=1, description="Tunnels at a time, all sessions together.")
     max_tunnels_per_session: int = Field(

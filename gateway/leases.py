@@ -15,10 +15,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import heappop, heappush
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from wire.messages import Lease, Permit, ServedResource
+
+Carried = Literal["tcp", "udp"]
+"""What a request for a tunnel asks it to carry: bytes (CONNECT) or datagrams (connect-udp)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,9 @@ class Leases:
         """The lease of a session, ended or not."""
         return self._held.get(session)
 
-    def permits(self, session: UUID, knocked: frozenset[str], name: str, port: int, now: float) -> Permit | Refusal:
+    def permits(
+        self, session: UUID, knocked: frozenset[str], name: str, port: int, now: float, *, protocol: Carried = "tcp"
+    ) -> Permit | Refusal:
         """May `session` open a tunnel to NAME:PORT? `knocked` are the key ids with an open window for its source."""
         held = self._held.get(session)
         if held is None:
@@ -245,9 +250,7 @@ class Leases:
             )
         for permit in held.lease.permits:
             if permit.resource == name and permit.port == port:
-                if permit.protocol == "udp":
-                    return _not_here("udp_resource", f"{name}:{port} is a UDP resource, which CONNECT does not carry")
-                return permit
+                return _wrong_kind(permit, protocol) or permit
         return self._refuse(held.lease, name, port)
 
     def _refuse(self, lease: Lease, name: str, port: int) -> Refusal:
@@ -276,6 +279,16 @@ class Leases:
             return (cut,)
         del self._by_device[device]
         return (ForgetKeys(key_id_of(device)), cut)
+
+
+def _wrong_kind(permit: Permit, protocol: Carried) -> Refusal | None:
+    """Bytes are not cut into datagrams, nor datagrams run together: a resource is carried as what it is."""
+    where = f"{permit.resource}:{permit.port}"
+    if protocol == "tcp" and permit.protocol == "udp":
+        return _not_here("udp_resource", f"{where} is a UDP resource", "ask for it by connect-udp")
+    if protocol == "udp" and permit.protocol != "udp":
+        return _not_here("tcp_resource", f"{where} is not a UDP resource", "ask for it by CONNECT")
+    return None
 
 
 def _denied(code: str, sentence: str, fix: str) -> Refusal:

@@ -64,12 +64,15 @@ class Gateway:
         )
         self.tunnels = Tunnels(
             ServerTls(self._identity, trust, frozenset({Purpose.SESSIONS})),
-            lambda session, knocked, name, port: leases.permits(session, knocked, name, port, self._clock()),
+            lambda session, knocked, name, port, protocol: leases.permits(
+                session, knocked, name, port, self._clock(), protocol=protocol
+            ),
             self._report,
             most=settings.max_tunnels,
             most_of_session=settings.max_tunnels_per_session,
             dial_deadline=settings.dial_timeout.total_seconds(),
             lifetimes=Lifetimes(settings.tunnel_idle.total_seconds(), settings.tunnel_lifetime.total_seconds()),
+            udp_lifetimes=Lifetimes(settings.udp_idle.total_seconds(), settings.tunnel_lifetime.total_seconds()),
         )
         self.enforcement = Enforcement(
             leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock

@@ -1,14 +1,15 @@
-"""One tunnel: from a verified connection to its CONNECT, to bytes both ways, to its end.
+"""One tunnel: from a verified connection to its CONNECT or connect-udp, to bytes both ways, to its end.
 
 1. A connection that says nothing is parked, for a while and while there is room: a client keeps it warm, and its
    CONNECT will cost one round trip. From its first byte on the CONNECT has its deadline.
 2. What was proved when it was accepted (the certificate, whose knocks stood open) says who asks. What he may is judged
    when he asks, never before; and he asks before his certificate ends.
-3. Every CONNECT ends in exactly one report: refused, or opened and then closed with the bytes that went through it.
+3. Every request ends in exactly one report: refused, or opened and then closed with the bytes that went through it.
 4. A connection that never asked is not reported: nothing was refused to it.
 """
 
 import asyncio
+import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,11 +18,21 @@ from uuid import UUID, uuid4
 import structlog
 
 from console.address import HostPort, plain_host
+from gateway.datagrams import UdpRelay, connect_target
 from gateway.leases import Reach, Refusal
-from gateway.lifetimes import Age
+from gateway.lifetimes import Age, Lifetimes
 from gateway.target import dial_target
 from spa.source import Source
-from wire.connect import BadRequest, ConnectRequest, NeedMore, ServerHandshake, accept_response, refuse_response
+from wire.connect import (
+    BadRequest,
+    ConnectRequest,
+    NeedMore,
+    ServerHandshake,
+    UdpRequest,
+    accept_response,
+    refuse_response,
+    upgrade_response,
+)
 from wire.messages import Address, Permit, TunnelClosed, TunnelOpened, TunnelRefused
 from wire.relay import Relay
 from wire.tls import TlsTransport
@@ -44,11 +55,13 @@ class TunnelView:
     session: UUID
     resource: str
     port: int
+    protocol: str
     source: str
     target: str
     group: str
     bytes_up: int
     bytes_down: int
+    dropped: int  # datagrams; bytes are never
     seconds: float
 
 
@@ -84,7 +97,7 @@ class Tunnel(asyncio.Protocol):
         self.id = uuid4()
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.reach: Reach | None = None
-        self.relay: Relay | None = None
+        self.relay: Relay | UdpRelay | None = None
 
     # The protocol of the TLS transport, until the relay takes over
 
@@ -109,7 +122,7 @@ class Tunnel(asyncio.Protocol):
                     self._tunnels.asking(self)
             case BadRequest() as bad:
                 self._refuse(Refusal(bad.status, bad.error, "bad_request", bad.details), "")
-            case ConnectRequest() as request:
+            case ConnectRequest() | UdpRequest() as request:
                 self.transport.pause_reading()
                 self._handshake = None
                 self._task = self._tunnels.asked(self, request)
@@ -171,14 +184,19 @@ class Tunnel(asyncio.Protocol):
         left: float = (ends - self._tunnels.now()).total_seconds()
         return min(self._tunnels.park_deadline, now - self._age.opened + left)
 
-    def _look(self, relay: Relay, now: float) -> float | None:
-        limits = self._tunnels.lifetimes
-        if reason := self._age.look(relay.bytes_to_plain + relay.bytes_to_tls, limits, now):
+    def _look(self, relay: Relay | UdpRelay, now: float) -> float | None:
+        limits, carried = self._limits(relay), relay.bytes_to_plain + relay.bytes_to_tls
+        if isinstance(relay, UdpRelay):
+            carried += relay.datagrams  # empty ones are signs of life too
+        if reason := self._age.look(carried, limits, now):
             self.cut(reason)
             return None
         return self._age.next_look(limits, now)
 
-    async def serve(self, request: ConnectRequest) -> None:
+    def _limits(self, relay: Relay | UdpRelay) -> Lifetimes:
+        return self._tunnels.udp_lifetimes if isinstance(relay, UdpRelay) else self._tunnels.lifetimes
+
+    async def serve(self, request: ConnectRequest | UdpRequest) -> None:
         """From its CONNECT to a refusal or a relay. A fault of ours ends this tunnel, not the gateway."""
         try:
             await self._serve(request)
@@ -200,33 +218,42 @@ class Tunnel(asyncio.Protocol):
                 self.transport.abort()
                 self._finish(self._reason)
 
-    async def _serve(self, request: ConnectRequest) -> None:
-        permit = self._tunnels.permits(self.session, self._source.key_ids, request.name, request.port)
+    async def _serve(self, request: ConnectRequest | UdpRequest) -> None:
+        permit = self._tunnels.permits(self.session, self._source.key_ids, request.name, request.port, request.protocol)
         if isinstance(permit, Refusal):
             self._refuse(permit, request.name)
             return
         self.reach = Reach.of(permit)
-        plain = await dial_target(permit, self._tunnels.dial_deadline)
+        dial = connect_target if permit.protocol == "udp" else dial_target
+        plain = await dial(permit, self._tunnels.dial_deadline)
         if isinstance(plain, Refusal):
             self._refuse(plain, request.name)
             return
         self._relay(plain, permit, request.rest)
 
-    def _relay(self, plain: asyncio.Transport, permit: Permit, rest: bytes) -> None:
-        host, port = plain.get_extra_info("peername")[:2]
+    def _begin(self, plain: asyncio.Transport | socket.socket, rest: bytes) -> Relay | UdpRelay:
+        """Answers yes; what follows on the connection is the resource's."""
+        if isinstance(plain, socket.socket):
+            self.transport.write(upgrade_response())
+            return UdpRelay(self.transport, plain, early=rest)
+        self.transport.write(accept_response())
+        return Relay(self.transport, plain, to_plain=rest)
+
+    def _relay(self, plain: asyncio.Transport | socket.socket, permit: Permit, rest: bytes) -> None:
+        peer = plain.getpeername() if isinstance(plain, socket.socket) else plain.get_extra_info("peername")
+        host, port = peer[:2]
         self._target = Address(host=plain_host(host), port=port)
         if self.transport.is_closing():
-            plain.abort()
+            plain.close() if isinstance(plain, socket.socket) else plain.abort()
             self._reason = "client_gone"
             self._report_refused(
                 Refusal(408, "connection_terminated", "client_gone", "the client is gone"), permit.resource
             )
             return
         self._age = Age(time.monotonic())
-        self.transport.write(accept_response())
-        self.relay = relay = Relay(self.transport, plain, to_plain=rest)
+        self.relay = relay = self._begin(plain, rest)
         relay.closed.add_done_callback(self._relay_closed)
-        self._tunnels.carrying(self, self._age.next_look(self._tunnels.lifetimes, self._age.opened))
+        self._tunnels.carrying(self, self._age.next_look(self._limits(relay), self._age.opened))
         self._tunnels.report(
             TunnelOpened(
                 tunnel=self.id,
@@ -235,6 +262,7 @@ class Tunnel(asyncio.Protocol):
                 source=self._address(),
                 target=self._target,
                 group=self.transport.get_extra_info("group"),
+                protocol=permit.protocol,
                 at=self._tunnels.now(),
             )
         )
@@ -258,6 +286,7 @@ class Tunnel(asyncio.Protocol):
                 bytes_down=relay.bytes_to_tls,
                 seconds=time.monotonic() - self._age.opened,
                 reason=reason,
+                dropped=relay.dropped if isinstance(relay, UdpRelay) else 0,
                 at=self._tunnels.now(),
             )
         )
@@ -297,10 +326,12 @@ class Tunnel(asyncio.Protocol):
             session=self.session,
             resource=reach.resource if reach else "",
             port=reach.port if reach else 0,
+            protocol=reach.protocol if reach else "",
             source=str(HostPort(str(self._source.address), self._source.port)),
             target=str(HostPort(self._target.host, self._target.port)) if self._target else "",
             group=self.transport.get_extra_info("group") or "",
             bytes_up=relay.bytes_to_plain if relay else 0,
             bytes_down=relay.bytes_to_tls if relay else 0,
+            dropped=relay.dropped if isinstance(relay, UdpRelay) else 0,
             seconds=time.monotonic() - self._age.opened,
         )

@@ -1,7 +1,7 @@
 """All tunnels of a gateway: who may come in, who ends them, and the one timer they share.
 
-1. TLS with a session certificate, then CONNECT within its deadline, then the lease's answer, then the controller's
-   target: never an address from the client.
+1. TLS with a session certificate, then CONNECT or connect-udp within its deadline, then the lease's answer, then the
+   controller's target: never an address from the client.
 2. A tunnel is known from its verified handshake on, so a cut meets it in every stage, before its first byte too.
 3. Tunnels are bounded, all together and for each session, those still asking included. Parked connections count too,
    and make way for one that comes in.
@@ -18,21 +18,21 @@ from uuid import UUID
 
 from gateway import limits
 from gateway.deadlines import Deadlines
-from gateway.leases import Cut, Refusal
+from gateway.leases import Carried, Cut, Refusal
 from gateway.lifetimes import Lifetimes
 from gateway.parked import Parked
 from gateway.reports import Report
 from gateway.target import keep_alive
 from gateway.tunnel import Tunnel, TunnelView
 from spa.source import Source
-from wire.connect import ConnectRequest
+from wire.connect import ConnectRequest, UdpRequest
 from wire.errors import TlsRefusal
-from wire.limits import CONNECT_DEADLINE
+from wire.limits import CONNECT_DEADLINE, UDP_IDLE
 from wire.messages import Address, HandshakeRefused, Permit
 from wire.tls import ServerTls, accept_tls
 
-Permits = Callable[[UUID, frozenset[str], str, int], Permit | Refusal]
-"""(session, key ids that knocked, resource, port) -> the permit, or why not."""
+Permits = Callable[[UUID, frozenset[str], str, int, Carried], Permit | Refusal]
+"""(session, key ids that knocked, resource, port, what it shall carry) -> the permit, or why not."""
 
 _TOO_MANY: Final = Refusal(
     503, "connection_limit_reached", "too_many_tunnels", "this gateway has all the tunnels it takes", "try again later"
@@ -59,6 +59,7 @@ class Tunnels:
         most_parked_of_session: int = limits.MAX_PARKED_PER_SESSION,
         dial_deadline: float = limits.DIAL_DEADLINE,
         lifetimes: Lifetimes = Lifetimes(),  # noqa: B008 - frozen
+        udp_lifetimes: Lifetimes = Lifetimes(idle=UDP_IDLE),  # noqa: B008 - frozen
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.tls = tls  # replaced whole when the certificate is renewed; connections keep what they began with
@@ -68,6 +69,7 @@ class Tunnels:
         self.park_deadline = park_deadline
         self.dial_deadline = dial_deadline
         self.lifetimes = lifetimes
+        self.udp_lifetimes = udp_lifetimes
         self.now = now
         self.opened = 0
         self.refused = 0
@@ -173,7 +175,7 @@ class Tunnels:
         self._parked.discard(tunnel)
         self._due_at(tunnel, time.monotonic() + self.connect_deadline)
 
-    def asked(self, tunnel: Tunnel, request: ConnectRequest) -> asyncio.Task[None] | None:
+    def asked(self, tunnel: Tunnel, request: ConnectRequest | UdpRequest) -> asyncio.Task[None] | None:
         """Its CONNECT is here; the task that serves it, owned by `run`, or None once that has ended."""
         self._parked.discard(tunnel)
         self._deadlines.drop(tunnel)

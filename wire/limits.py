@@ -22,6 +22,9 @@ GROUPS: Final = ("X25519MLKEM768", "X25519")
 MAX_CONNECT_HEADER: Final = 8_192
 """The header section of a CONNECT and of its answer (docs/protocol, Tunnel)."""
 
+MAX_UDP_PAYLOAD: Final = 65_527
+"""RFC 9298 §5: the most a UDP header can describe. A longer payload in a capsule ends the tunnel."""
+
 # We chose: handshakes ------------------------------------------------------------------------------------------------
 
 HANDSHAKE_DEADLINE: Final = 5.0
@@ -83,6 +86,21 @@ LINGER_BYTES: Final = 4_194_304
 
 CLOSE_DEADLINE: Final = 10.0
 """How long closing waits for a peer that takes nothing of what it is owed; after that the connection is reset."""
+
+MAX_DATAGRAM: Final = 65_507
+"""The largest UDP payload carried: what fits into an IPv4 packet. IPv6 has room for 20 more, which nobody uses."""
+
+DATAGRAM_QUEUE: Final = 131_072
+"""Bytes of capsules waiting for a slow reader before datagrams are dropped: two of the largest.
+
+More would only make what arrives late: whoever uses UDP sends again.
+"""
+
+DATAGRAM_BURST: Final = 64
+"""Datagrams of one tunnel handled in one go: at about 5 µs each the others wait a third of a millisecond."""
+
+UDP_IDLE: Final = 120.0
+"""RFC 9298 §3.1 and RFC 4787 §4.3: a UDP tunnel that carries nothing lives at least two minutes."""
 
 SHUTDOWN_DEADLINE: Final = 3.0
 """How long a stopping server waits for requests under way; they take milliseconds, and WebSockets are told to end."""

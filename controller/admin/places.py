@@ -27,7 +27,7 @@ class AddResource(Arguments):
     gateways: list[str]
     target: str
     port: int | None = None
-    protocol: str = "tcp"
+    protocol: str | None = None
     segment: str | None = None
 
 

@@ -24,6 +24,7 @@ class TunnelOpened(Event):
     target: Text  # the address actually dialled
     policies: Texts = ()
     group: Text = ""  # the TLS key exchange group
+    protocol: Text = "tcp"
     reported_at: AwareDatetime | None = None
 
 
@@ -41,10 +42,12 @@ class TunnelClosed(Event):
     source: Text = ""
     resource: Text
     target: Text = ""
+    protocol: Text = ""
     policies: Texts = ()
     bytes_up: Count
     bytes_down: Count
     seconds: Annotated[float, Field(ge=0)]
+    dropped: Count = 0  # datagrams of a UDP tunnel that were not carried
     code: Text
     reported_at: AwareDatetime | None = None
 

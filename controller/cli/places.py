@@ -74,9 +74,11 @@ def gateway_remove(name: str, state: State = None, json: Json = False) -> None:
 def resource_add(
     name: str,
     gateway: Annotated[list[str], typer.Option("--gateway", help="A gateway that reaches it; may be repeated.")],
-    target: Annotated[str, typer.Option("--target", help="HOST:PORT the gateway dials.")],
+    target: Annotated[str, typer.Option("--target", help="HOST:PORT the gateway dials; HOST:PORT/udp for UDP.")],
     port: Annotated[int | None, typer.Option("--port", help="The port people name (else the target's).")] = None,
-    protocol: Annotated[str, typer.Option("--protocol", help="tcp or http.")] = "tcp",
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="tcp, udp or http (else the target's, or tcp).")
+    ] = None,
     segment: Annotated[str | None, typer.Option("--segment", help="Resources granted together.")] = None,
     state: State = None,
     json: Json = False,
@@ -84,6 +86,8 @@ def resource_add(
     """Register a resource. Nobody reaches it until a grant says so.
 
     Example: gloam-controller resource add wiki --gateway edge --target 10.0.0.5:80
+
+    Example: gloam-controller resource add dns --gateway edge --target 10.0.0.5:53/udp
     """
     document = ask(
         state, "resource.add", name=name, gateways=gateway, target=target, port=port, protocol=protocol, segment=segment

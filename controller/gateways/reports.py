@@ -105,6 +105,7 @@ class Remembered:
             target=_text(report.target),
             policies=tuple(dict.fromkeys(policy for permit in permits for policy in permit.policies)),
             group=report.group,
+            protocol=report.protocol,
             reported_at=report.at,
         )
         self._tunnels[report.tunnel] = event
@@ -124,11 +125,13 @@ class Remembered:
             source=opened.source if opened else "",
             resource=report.resource,
             target=opened.target if opened else "",
+            protocol=opened.protocol if opened else "",
             policies=opened.policies if opened else (),
             bytes_up=report.bytes_up,
             bytes_down=report.bytes_down,
             seconds=report.seconds,
             code=report.reason,
+            dropped=report.dropped,
             reported_at=report.at,
         )
 

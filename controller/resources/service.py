@@ -54,14 +54,13 @@ class ResourceService:
         target: str,
         *,
         port: int | None = None,
-        protocol: str = "tcp",
+        protocol: str | None = None,
         segment: str | None = None,
         actor: str,
     ) -> UUID:
         """A new resource; ``port`` is what clients name, else the target's.
 
-        Raises Refused: bad_name, exists, not_found (a gateway), bad_target, bad_protocol, bad_port, udp_unsupported,
-        no_gateway.
+        Raises Refused: bad_name, exists, not_found (a gateway), bad_target, bad_protocol, bad_port, no_gateway.
         """
         label(name, "resource")
         if segment is not None:

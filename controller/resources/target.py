@@ -1,17 +1,21 @@
-"""What a gateway dials, as people type it: "10.0.0.5:80", "[fd00::5]:22", "db.internal:5432".
+"""What a gateway dials, as people type it: "10.0.0.5:80", "[fd00::5]:22", "db.internal:5432", "10.0.0.5:53/udp".
 
-Law: a target has exactly one meaning, and one this version cannot carry is refused when it is written.
+Laws:
+
+1. A target has exactly one meaning; one that cannot be carried is refused when it is written.
+2. A UDP target is one host: a datagram that many get and answer is an amplifier, and no answer would come back.
 """
 
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from console.address import BadAddress, HostPort
 from controller.decision.facts import Protocol
 from controller.errors import Refused
 
-STREAMS: Final = ("tcp", "http")
-_UDP_FIX: Final = "name a TCP port; UDP resources come with a later version"
+PROTOCOLS: Final[dict[str, Protocol]] = {"tcp": "tcp", "http": "http", "udp": "udp"}
+_ONE_HOST: Final = "name the one host that answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,33 @@ class Target:
     protocol: Protocol
 
 
-def parse_target(text: str, protocol: str = "tcp") -> Target:
-    """The target ``text`` (HOST:PORT[/udp]) spells. Raises Refused: bad_target, bad_protocol, udp_unsupported."""
-    address, slash, suffix = text.partition("/")
+def parse_target(text: str, protocol: str | None = None) -> Target:
+    """The target ``text`` (HOST:PORT, HOST:PORT/tcp or HOST:PORT/udp) spells; without either word it is TCP.
+
+    Raises Refused: bad_target, bad_protocol.
+    """
+    written, slash, suffix = text.partition("/")
     if slash and suffix not in {"udp", "tcp"}:
         raise Refused("bad_target", f"{text[:300]!a} ends in no protocol", "write HOST:PORT or HOST:PORT/udp")
-    if suffix == "udp" or protocol == "udp":
-        raise Refused("udp_unsupported", "gateways of this version carry TCP only, not UDP", _UDP_FIX)
-    if protocol not in STREAMS or (suffix and suffix != protocol):
-        raise Refused("bad_protocol", f"{protocol[:16]!a} is not the protocol of {text[:300]!a}", "use tcp or http")
-    return Target(parse_reachable(address, "target", "bad_target"), "http" if protocol == "http" else "tcp")
+    named = protocol or suffix or "tcp"
+    kind = PROTOCOLS.get(named)
+    if kind is None:
+        raise Refused("bad_protocol", f"{named[:16]!a} is no protocol of a resource", "use tcp, udp or http")
+    if suffix and (suffix == "udp") != (kind == "udp"):
+        raise Refused("bad_protocol", f"{kind} is not the protocol of {text[:300]!a}", f"leave out /{suffix} or {kind}")
+    address = parse_reachable(written, "target", "bad_target")
+    if kind == "udp" and _many(address.host):
+        raise Refused("bad_target", f"the target address {written!a} is not one host's", _ONE_HOST)
+    return Target(address, kind)
+
+
+def _many(host: str) -> bool:
+    """Whether a datagram to `host` goes to more than one machine; for a name, the gateway asks again."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_multicast or str(address) == "255.255.255.255"
 
 
 def parse_reachable(text: str, what: str, code: str) -> HostPort:

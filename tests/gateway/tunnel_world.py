@@ -62,7 +62,9 @@ class Gateway:
         leases = Leases()
         self.tunnels = Tunnels(
             ServerTls(authority.identity(NameKind.GATEWAY, "edge"), authority.trust, frozenset({Purpose.SESSIONS})),
-            lambda session, knocked, name, port: leases.permits(session, knocked, name, port, loop.time()),
+            lambda session, knocked, name, port, protocol: leases.permits(
+                session, knocked, name, port, loop.time(), protocol=protocol
+            ),
             self.reports.append,
             **options,
         )

@@ -7,6 +7,9 @@ from pydantic import Field, TypeAdapter
 
 from wire.messages.values import Address, Code, Count, Key64, Label, Message, Port, Text, Time
 
+Protocol = Literal["tcp", "udp", "http"]
+"""What a resource speaks. `http` is carried as `tcp` is."""
+
 
 class Permit(Message):
     """One resource a lease permits, and where the gateway dials for it (never an address from the client)."""
@@ -14,7 +17,7 @@ class Permit(Message):
     resource: Label
     port: Port  # what the client says in CONNECT
     target: Address
-    protocol: Literal["tcp", "udp", "http"]
+    protocol: Protocol
     policies: tuple[Text, ...]  # the policies that allowed it, for the audit record
 
 
@@ -76,6 +79,7 @@ class TunnelOpened(Message):
     source: Address
     target: Address  # the address actually dialled
     group: Annotated[str, Field(max_length=64)]  # the TLS key exchange group
+    protocol: Protocol = "tcp"
     at: Time
 
 
@@ -90,6 +94,7 @@ class TunnelClosed(Message):
     bytes_down: Count
     seconds: Annotated[float, Field(ge=0)]
     reason: Code
+    dropped: Count = 0  # datagrams of a UDP tunnel that were not carried, both ways together
     at: Time
 
 

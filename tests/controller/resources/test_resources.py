@@ -18,6 +18,8 @@ async def office(sqlite_storage: Storage) -> Office:
 
 TARGETS = {
     "10.0.0.5:80": ("10.0.0.5", 80),
+    "10.0.0.5:53/udp": ("10.0.0.5", 53),
+    "[fd00::5]:53/udp": ("fd00::5", 53),
     "[fd00::5]:22": ("fd00::5", 22),
     "[FD00:0::5]:22": ("fd00::5", 22),
     "DB.internal:5432": ("db.internal", 5432),
@@ -30,16 +32,36 @@ def test_a_target_has_one_meaning(text: str, expected: tuple[str, int]) -> None:
     assert parse_target(text).address == HostPort(*expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "protocol", "expected"),
+    [
+        ("10.0.0.5:53", None, "tcp"),
+        ("10.0.0.5:53", "tcp", "tcp"),
+        ("10.0.0.5:53/tcp", None, "tcp"),
+        ("10.0.0.5:53/tcp", "http", "http"),
+        ("10.0.0.5:80", "http", "http"),
+        ("10.0.0.5:53/udp", None, "udp"),
+        ("10.0.0.5:53", "udp", "udp"),
+        ("10.0.0.5:53/udp", "udp", "udp"),
+    ],
+)
+def test_a_target_is_carried_as_one_protocol(text: str, protocol: str | None, expected: str) -> None:
+    assert parse_target(text, protocol).protocol == expected
+
+
 REFUSED = [
     ("10.0.0.5", "tcp", "bad_target"),
     ("10.0.0.5:0", "tcp", "bad_target"),
     ("fd00::5:22", "tcp", "bad_target"),
     ("http://wiki:80", "tcp", "bad_target"),
     ("10.0.0.5:80/sctp", "tcp", "bad_target"),
-    ("10.0.0.5:53/udp", "tcp", "udp_unsupported"),
-    ("10.0.0.5:53", "udp", "udp_unsupported"),
+    ("10.0.0.5:53/udp", "tcp", "bad_protocol"),
+    ("10.0.0.5:53/udp", "http", "bad_protocol"),
+    ("10.0.0.5:53/tcp", "udp", "bad_protocol"),
     ("10.0.0.5:80", "gopher", "bad_protocol"),
-    ("10.0.0.5:80/tcp", "http", "bad_protocol"),
+    ("239.1.2.3:53/udp", None, "bad_target"),
+    ("[ff02::1]:53/udp", None, "bad_target"),
+    ("255.255.255.255:53", "udp", "bad_target"),
 ]
 
 
