@@ -1,7 +1,7 @@
 """From samples to rows.
 
 1. A row compares one figure of ours with a peer's, or with a fixed bar, or with nothing.
-2. `met` is None exactly where there is no bar, or no figure to hold against it.
+2. `met` is None exactly where there is no bar, or no figure to hold against it; `aim_met` says the same of the aim.
 3. Percentiles are samples that were really measured (nearest rank), never interpolations.
 """
 
@@ -26,7 +26,7 @@ class Sense(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What a row has to reach: a figure, or a ratio to the peer (`of_peer`)."""
+    """What a row has to reach (its bar) or should (its aim): a figure, or a ratio to the peer (`of_peer`)."""
 
     sense: Sense
     bound: float
@@ -49,6 +49,7 @@ class Row:
     peer: float | None = None
     peer_name: str = ""
     bar: Bar | None = None
+    aim: Bar | None = None
     note: str = ""
 
     @property
@@ -59,10 +60,20 @@ class Row:
     @property
     def met(self) -> bool | None:
         """Whether the bar is reached."""
-        if self.bar is None:
-            return None
-        value = self.ratio if self.bar.of_peer else self.ours
-        return None if value is None else self.bar.sense.holds(value, self.bar.bound)
+        return self._reaches(self.bar)
+
+    @property
+    def aim_met(self) -> bool | None:
+        """Whether the aim is reached."""
+        return self._reaches(self.aim)
+
+    def measured_as(self, bar: Bar) -> float | None:
+        """What is held against this bar: the ratio or the figure."""
+        return self.ratio if bar.of_peer else self.ours
+
+    def _reaches(self, bar: Bar | None) -> bool | None:
+        value = None if bar is None else self.measured_as(bar)
+        return None if bar is None or value is None else bar.sense.holds(value, bar.bound)
 
     def document(self) -> dict[str, Any]:
         """As it is kept in JSON."""
@@ -75,6 +86,8 @@ class Row:
             "ratio": rounded(self.ratio),
             "bar": self.bar.text(self.unit) if self.bar else None,
             "met": self.met,
+            "aim": self.aim.text(self.unit) if self.aim else None,
+            "aim_met": self.aim_met,
             "note": self.note or None,
         }
 

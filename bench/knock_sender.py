@@ -23,8 +23,10 @@ Datagrams = list[tuple[socket.socket, bytes]]
 
 
 def _valid(arguments: argparse.Namespace, sockets: Sequence[socket.socket]) -> Datagrams:
-    """Every device in turn, each knock later than the device's last one; a device keeps its address."""
-    devices = [knocker(bytes.fromhex(arguments.seed), number) for number in range(arguments.leases)]
+    """Devices in turn, spread over all, each knock later than the device's last one; a device keeps its address."""
+    count = min(arguments.leases, arguments.count)
+    numbers = (number * arguments.leases // count for number in range(count))
+    devices = [knocker(bytes.fromhex(arguments.seed), number) for number in numbers]
     now_us = time.time_ns() // 1000
     datagrams = []
     for number in range(arguments.count):

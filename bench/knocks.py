@@ -1,4 +1,4 @@
-"""Knocks and garbage a core takes, through the real door's UDP socket in a process of its own.
+"""Knocks and garbage a core takes, through the real door's UDP socket in a process of its own; beside it, fwknopd.
 
 The figure held against the bar is datagrams judged (the door's own counters) by CPU seconds of the door's process: what
 one core would do if it did nothing else. Beside it stands what went through on the wall clock, sender and door
@@ -16,16 +16,19 @@ from typing import Any
 
 from bench.cpu import cpu_seconds
 from bench.figures import Bar, Row, Sense, middle
+from bench.fwknop import MANY_KEYS
+from bench.peers import FWKNOPD
 from lab.processes import LabError
 
 HOST = "127.0.0.1"
 MANY_SOURCES = 1000
-RATE = 30_000  # valid knocks offered a second: three times the bar
-START_SECONDS = 30
+RATE = 30_000  # valid knocks offered a second: twice the bar
+START_SECONDS = 40  # a hundred thousand leases are made first
 END_SECONDS = 5
 CALM_SECONDS = 0.02  # two looks at the counters this far apart that agree: the queue is empty
-KNOCK_BAR = Bar(Sense.AT_LEAST, 10_000)
-GARBAGE_BAR = Bar(Sense.AT_LEAST, 80_000)
+KNOCK_BARS = (Bar(Sense.AT_LEAST, 15_000), Bar(Sense.AT_LEAST, 30_000))
+GARBAGE_BARS = (Bar(Sense.AT_LEAST, 100_000), Bar(Sense.AT_LEAST, 150_000))
+UNIT = "/CPU s"
 
 
 class _Child:
@@ -67,26 +70,15 @@ async def measure_knocks(
 ) -> AsyncGenerator[dict[str, Any], None]:
     """`rounds` of valid knocks from one address, from many, and of garbage from many."""
     seed = secrets.token_hex(32)
-    for number in range(rounds):
-        async with _Child.running("bench.knock_server", seed, str(leases), cloak, HOST) as door:
-            _, port, knock_port = (await asyncio.wait_for(door.hear(), START_SECONDS)).split()
-            common = [
-                "--host",
-                HOST,
-                "--port",
-                port,
-                "--knock-port",
-                knock_port,
-                "--seed",
-                seed,
-                "--leases",
-                str(leases),
-            ]
-            valid = ["valid", *common, "--count", str(knocks), "--rate", str(RATE)]
-            garbage = ["garbage", *common, "--seconds", str(garbage_for)]
+    async with _Child.running("bench.knock_server", seed, str(leases), cloak, HOST) as door:
+        _, port, knock_port = (await asyncio.wait_for(door.hear(), START_SECONDS)).split()
+        common = ["--host", HOST, "--port", port, "--knock-port", knock_port, "--seed", seed, "--leases", str(leases)]
+        valid = ["valid", *common, "--count", str(knocks), "--rate", str(RATE)]
+        garbage = ["garbage", *common, "--seconds", str(garbage_for)]
+        for number in range(rounds):
             for kind, sources in ((valid, 1), (valid, MANY_SOURCES), (garbage, MANY_SOURCES)):
                 sample = await _burst(door, [*kind, "--sources", str(sources)])
-                yield {"kind": kind[0], "sources": sources, "round": number, **sample}
+                yield {"kind": kind[0], "sources": sources, "leases": leases, "round": number, **sample}
 
 
 async def _burst(door: _Child, arguments: Sequence[str]) -> dict[str, Any]:
@@ -115,28 +107,55 @@ async def _calm(door: _Child) -> dict[str, Any]:
 
 
 def knock_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
-    """Rates by CPU against the bars, rates by the wall clock as notes."""
+    """Rates by CPU against the bars and beside fwknopd's; rates by the wall clock as notes."""
+    mine = [each for each in samples if "sources" in each]
+    theirs = [each for each in samples if each.get("side") == FWKNOPD.name]
+    leases = max((each["leases"] for each in mine), default=0)
+    skipped = next((each["skipped"] for each in theirs if "skipped" in each), "")
+    valid, few, many = (_peer(theirs, *each) for each in (("valid", 1), ("garbage", 1), ("garbage", MANY_KEYS)))
+    strangers = f"fwknopd with {MANY_KEYS} keys; with one key {few:,.0f}" if few else ""
     return [
-        _row(f"knocks, {MANY_SOURCES:,} sources", _burst_of(samples, "valid", MANY_SOURCES), "admitted", KNOCK_BAR),
-        _row("knocks, one source", _burst_of(samples, "valid", 1), "admitted", KNOCK_BAR),
-        _row("garbage datagrams", _burst_of(samples, "garbage", MANY_SOURCES), "dropped.locator", GARBAGE_BAR),
+        _row(
+            f"valid knocks, {leases:,} leases, {MANY_SOURCES:,} sources",
+            (_burst_of(mine, "valid", MANY_SOURCES), "admitted", KNOCK_BARS, valid),
+            skipped or ("fwknopd with one key" if valid else ""),
+        ),
+        _row(
+            f"valid knocks, {leases:,} leases, one source", (_burst_of(mine, "valid", 1), "admitted", KNOCK_BARS, valid)
+        ),
+        _row(
+            "garbage knocks",
+            (_burst_of(mine, "garbage", MANY_SOURCES), "dropped.locator", GARBAGE_BARS, many),
+            strangers,
+        ),
     ]
+
+
+def _peer(samples: Sequence[dict[str, Any]], kind: str, keys: int) -> float | None:
+    """Knocks of fwknopd by its CPU seconds."""
+    return middle(
+        [
+            each["judged"] / each["cpu_seconds"]
+            for each in samples
+            if each.get("kind") == kind and each.get("keys") == keys and each["cpu_seconds"]
+        ]
+    )
 
 
 def _burst_of(samples: Sequence[dict[str, Any]], kind: str, sources: int) -> list[dict[str, Any]]:
     return [each for each in samples if each["kind"] == kind and each["sources"] == sources]
 
 
-def _row(name: str, bursts: Sequence[dict[str, Any]], counter: str, bar: Bar) -> Row:
+def _row(name: str, figure: tuple[list[dict[str, Any]], str, tuple[Bar, Bar], float | None], said: str = "") -> Row:
+    """A line of (bursts, the counter that counts, bar and aim, the peer's figure)."""
+    bursts, counter, bars, peer = figure
     by_cpu = middle([_judged(each, counter) / each["cpu_seconds"] for each in bursts])
     by_wall = middle([_judged(each, counter) / each["wall_seconds"] for each in bursts])
     offered = middle([each["sent"] / each["wall_seconds"] for each in bursts])
-    note = (
-        ""
-        if by_wall is None or offered is None
-        else f"by CPU; on the wall clock {by_wall:,.0f} /s of {offered:,.0f} sent"
-    )
-    return Row(name, "/CPU s", by_cpu, bar=bar, note=note)
+    notes = [said] if said else []
+    if by_wall is not None and offered is not None:
+        notes.insert(0, f"by CPU; on the wall clock {by_wall:,.0f} /s of {offered:,.0f} sent")
+    return Row(name, UNIT, by_cpu, peer, FWKNOPD.name if peer else "", *bars, note="; ".join(notes))
 
 
 def _judged(sample: dict[str, Any], counter: str) -> int:

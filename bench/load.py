@@ -1,9 +1,10 @@
-"""The client of every relay measurement: blocking sockets and plain pyOpenSSL, the same for gloam and its peers.
+"""The client of the measurements: blocking sockets and plain pyOpenSSL, the same for gloam and its peers.
 
 It speaks TLS 1.3 with AES-256-GCM to all of them, so that none has the cheaper cipher, and checks the server's chain.
 To a gateway it says CONNECT first; its knock was made before, by gloam's own sender.
 """
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -96,6 +97,15 @@ class Load:
         if self._tls.recv(len(DONE)) != DONE:
             raise RuntimeError("the source did not get everything")
 
+    def tick(self, milliseconds: int) -> None:
+        """Have the source send a byte so often from now on; returns when the first one is here."""
+        self._tls.sendall(b"tick %d\n" % milliseconds)
+        self._tls.recv(1)
+
+    def fileno(self) -> int:
+        """The connection's socket, to wait for."""
+        return self._socket.fileno()
+
     def measure(self, direction: str, count: int, cpu: Callable[[], float]) -> Transfer:
         """A warm-up and then `count` bytes `down` or `up`, with what `cpu` counted meanwhile."""
         transfer = {"down": self.down, "up": self.up}[direction]
@@ -107,5 +117,6 @@ class Load:
 
     def close(self) -> None:
         """Both ends of it are done with."""
-        self._tls.shutdown()
+        with contextlib.suppress(SSL.Error):  # the other end may have ended it
+            self._tls.shutdown()
         self._socket.close()

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 from OpenSSL import SSL
 
-from bench.peers import KINDS
+from bench.peers import FWKNOPD, KINDS
 
 
 def describe() -> dict[str, Any]:
@@ -26,7 +26,7 @@ def describe() -> dict[str, Any]:
         "cryptography": _version("cryptography"),
         "pyopenssl": _version("pyopenssl"),
         "gloam": _version("gloam"),
-        "peers": {kind.name: kind.version() for kind in KINDS},
+        "peers": {kind.name: kind.version() for kind in (*KINDS, FWKNOPD)},
     }
 
 

@@ -1,7 +1,8 @@
 """What people use today for the same work: HAProxy and stunnel, mutual TLS 1.3 in front of the same resource.
 
-Both run in the foreground with the configuration their manuals give for this, one thread where that can be chosen
-(stunnel has a thread for each connection). A peer that is not installed is left out, and the report says so.
+(fwknopd, which takes knocks, is in `fwknop`.) Both run in the foreground with the configuration their manuals give for
+this, one thread where that can be chosen (stunnel has a thread for each connection). A peer that is not installed is
+left out, and the report says so.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ WHERE = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 _HAPROXY = """\
 global
-    nbthread 1
+    nbthread {threads}
+    maxconn 4096
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-bind-ciphersuites TLS_AES_256_GCM_SHA384
 defaults
@@ -91,9 +93,14 @@ def _stunnel_version(text: str) -> str:
     return f"{words[words.index('stunnel') + 1]}, {openssl[-1] if openssl else 'unknown OpenSSL'}"
 
 
+def _fwknopd_version(text: str) -> str:
+    return text.split()[2].rstrip(",")
+
+
 HAPROXY = Kind("HAProxy", ("haproxy",), _HAPROXY, ("-db", "-f"), ("-vv",), _haproxy_version)
 STUNNEL = Kind("stunnel", ("stunnel4", "stunnel"), _STUNNEL, (), ("-version",), _stunnel_version)
 KINDS = (HAPROXY, STUNNEL)
+FWKNOPD = Kind("fwknopd", ("fwknopd",), "", (), ("--version",), _fwknopd_version)  # run by `fwknop`
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +115,28 @@ class Peer:
 
 @contextlib.asynccontextmanager
 async def running(
-    kind: Kind, certificates: PeerCertificates, target: str, host: str, directory: Path
+    kind: Kind, certificates: PeerCertificates, target: str, host: str, directory: Path, *, threads: int = 1
 ) -> AsyncIterator[Peer | None]:
-    """The peer in front of `target` (HOST:PORT) at `host`; None if it is not installed."""
+    """The peer in front of `target` (HOST:PORT) at `host`, with so many `threads` if it lets us choose that.
+
+    None if it is not installed.
+    """
     program = kind.program()
     if program is None:
         yield None
         return
-    configuration = directory / f"{kind.name.lower()}.conf"
+    configuration = directory / f"{kind.name.lower()}-{host}.conf"
     listen = f"{host}:{PORT}"
     configuration.write_text(
         kind.configuration.format(
-            listen=listen, target=target, server=certificates.server, authorities=certificates.authorities
+            listen=listen,
+            target=target,
+            server=certificates.server,
+            authorities=certificates.authorities,
+            threads=threads,
         )
     )
-    log = directory / f"{kind.name.lower()}.log"
+    log = directory / f"{kind.name.lower()}-{host}.log"
     process = await Process.start(kind.name, [program, *kind.options, str(configuration)], log=log)
     try:
         await _listening(process, host)

@@ -1,23 +1,32 @@
-"""CPU of a relayed gigabyte: the gateway process, then each peer, in turn, round after round.
+"""CPU of a relayed gigabyte: the gateway, then each peer, in turn, round after round.
 
-Only the relay's own process is counted, from after the handshake and a warm-up to the last byte. Every round measures
-every side in both directions, in an order that changes, so that whatever else the machine does meets all alike.
+Only the relay's own processes are counted, from after the handshake and a warm-up to the last byte. Every round
+measures every side in both directions, in an order that changes, so that whatever else the machine does meets all
+alike.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bench.figures import Bar, Row, Sense, middle
-from bench.peers import KINDS
+from bench.peers import HAPROXY, KINDS, STUNNEL
 from bench.sides import OURS, Side, all_sides, in_turn
 from bench.stage import Stage
 
 GIGABYTE = 1e9
-DIRECTIONS = {"down": "relay to client", "up": "relay from client"}
-BAR = Bar(Sense.AT_MOST, 1.0, of_peer=True)
+DIRECTIONS = {"down": "to client", "up": "from client"}
+NAME = "CPU per GB, one tunnel"
 UNIT = "CPU s/GB"
+
+
+def _ratio(bound: float) -> Bar:
+    return Bar(Sense.AT_MOST, bound, of_peer=True)
+
+
+BARS = {HAPROXY.name: (_ratio(0.95), _ratio(0.85)), STUNNEL.name: (_ratio(0.85), _ratio(0.75))}
+Bars = Mapping[str, tuple[Bar, Bar]]
 
 
 async def measure_relays(stage: Stage, rounds: int, count: int) -> AsyncGenerator[dict[str, Any], None]:
@@ -40,18 +49,21 @@ async def _transfer(side: Side, direction: str, count: int) -> dict[str, Any]:
 
 
 def relay_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
-    """Medians of CPU seconds a gigabyte; the bar is HAProxy's."""
+    """Medians of CPU seconds a gigabyte beside the peers'."""
+    return rows_by_peer(NAME, samples, BARS)
+
+
+def rows_by_peer(name: str, samples: Sequence[dict[str, Any]], bars: Bars) -> list[Row]:
+    """For each direction a row a peer; `bars` holds the bar and the aim beside a peer, by its name."""
     rows = []
-    for direction, name in DIRECTIONS.items():
-        ours = per_gigabyte(samples, OURS, direction)
-        peers = {kind.name: per_gigabyte(samples, kind.name, direction) for kind in KINDS}
-        if not any(peers.values()):
-            rows.append(Row(name, UNIT, ours, bar=BAR))
+    for direction, words in DIRECTIONS.items():
+        title, ours = f"{name}, {words}", per_gigabyte(samples, OURS, direction)
+        beside = {kind.name: per_gigabyte(samples, kind.name, direction) for kind in KINDS}
         rows += [
-            Row(name, UNIT, ours, peer, peer_name, BAR if peer_name == KINDS[0].name else None)
-            for peer_name, peer in peers.items()
+            Row(title, UNIT, ours, peer, peer_name, *bars.get(peer_name, (None, None)))
+            for peer_name, peer in beside.items()
             if peer
-        ]
+        ] or [Row(title, UNIT, ours, None, "", *bars[HAPROXY.name])]
     return rows
 
 

@@ -19,18 +19,20 @@ MET = {True: ("yes", "green"), False: ("NO", "bold red"), None: ("-", "dim")}
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Name, ours, peer, ratio, bar, met."""
+    """Name, ours, peer, ratio, bar, met, aim, met."""
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     made.add_column("name")
     for column in ("ours", "peer", "ratio", "bar"):
         made.add_column(column, justify="right")
     made.add_column("met")
+    made.add_column("aim", justify="right")
+    made.add_column("met")
     for row in rows:
-        word, style = MET[row.met]
         peer = f"{shown(row.peer)} {row.peer_name}" if row.peer is not None else "-"
         ratio = f"{row.ratio:.2f}" if row.ratio is not None else "-"
-        bar = row.bar.text() if row.bar else "-"
-        made.add_row(row.name, f"{shown(row.ours)} {row.unit}", peer, ratio, bar, Text(word, style))
+        bar, aim = (each.text() if each else "-" for each in (row.bar, row.aim))
+        figure = f"{shown(row.ours)} {row.unit}"
+        made.add_row(row.name, figure, peer, ratio, bar, Text(*MET[row.met]), aim, Text(*MET[row.aim_met]))
     return made
 
 

@@ -4,20 +4,25 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
+import psutil
 from OpenSSL import SSL
 
 from bench.certificates import make_certificates
 from bench.cpu import cpu_seconds
-from bench.load import Load, client_context
-from bench.peers import KINDS, Peer, running
-from bench.stage import PORT, RESOURCE, Stage
+from bench.load import SILENCE_SECONDS, Load, client_context
+from bench.peers import KINDS, Kind, Peer, running
+from bench.stage import PORT, Stage, Visitor
+from bench.stream import Stream
 from wire.limits import ALPN_TUNNEL
 
 OURS = "gloam"
 FIRST_PLACE = 201  # of the peers in the stage's block of addresses
+AT_A_TIME = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +31,75 @@ class Side:
 
     name: str
     pid: int
-    connect: Callable[[], Awaitable[Load]]
+    dial: Callable[[], Awaitable[socket.socket]]
+    context: Callable[[], SSL.Context]
+    asks: tuple[str, int] | None = None  # of a gateway
 
     def cpu(self) -> float:
-        """CPU seconds its process has used."""
+        """CPU seconds its processes have used."""
         return cpu_seconds(self.pid)
+
+    def resident(self) -> int:
+        """Bytes of memory its processes hold."""
+        process = psutil.Process(self.pid)
+        return sum(each.memory_info().rss for each in (process, *process.children(recursive=True)))
+
+    async def connect(self) -> Load:
+        """A connection to the source."""
+        load = await asyncio.to_thread(Load, await self.dial(), self.context())
+        if self.asks is not None:
+            await asyncio.to_thread(load.connect, *self.asks)
+        return load
+
+    async def stream(self) -> Stream:
+        """A connection to the source whose TLS is done in memory."""
+        return await asyncio.to_thread(Stream, await self.dial(), self.context(), self.asks, SILENCE_SECONDS)
+
+
+async def several(count: int, connect: Callable[[], Awaitable[T]], into: list[T]) -> None:
+    """`count` connections, a few at a time; what stands is in `into`, whatever happens."""
+    while count > 0:
+        wanted = min(AT_A_TIME, count)
+        into += await asyncio.gather(*(connect() for _ in range(wanted)))
+        count -= wanted
+
+
+def ours(visitor: Visitor, pid: int) -> Side:
+    """Our gateway, as `visitor` reaches it."""
+
+    def context() -> SSL.Context:  # a new one each time: the session's certificate is renewed while we measure
+        return client_context(visitor.identity(), visitor.trust, ALPN_TUNNEL)
+
+    return Side(OURS, pid, visitor.enter, context, (visitor.resource, PORT))
+
+
+def knocking(side: Side, visitor: Visitor) -> Side:
+    """The same side with a knock for every connection."""
+    return replace(side, dial=visitor.dial)
 
 
 @contextlib.asynccontextmanager
 async def all_sides(stage: Stage) -> AsyncIterator[list[Side]]:
     """Ours first, then the peers, running."""
+    async with peers(stage, [(kind, 1) for kind in KINDS]) as others:
+        yield [ours(stage.visitors[0], stage.gateway_pid), *others]
+
+
+@contextlib.asynccontextmanager
+async def peers(stage: Stage, wanted: list[tuple[Kind, int]]) -> AsyncIterator[list[Side]]:
+    """Those of the peers that are installed, each with so many threads."""
     directory = stage.perimeter.directory
     certificates = make_certificates(directory)
     context = client_context(certificates.client, certificates.trust)
-    sides = [Side(OURS, stage.gateway_pid, partial(_through_gateway, stage))]
+    sides = []
     async with contextlib.AsyncExitStack() as stack:
-        for place, kind in enumerate(KINDS, FIRST_PLACE):
+        for place, (kind, threads) in enumerate(wanted, FIRST_PLACE):
             host = stage.perimeter.block.address(place)
-            peer = await stack.enter_async_context(running(kind, certificates, stage.target, host, directory))
+            peer = await stack.enter_async_context(
+                running(kind, certificates, stage.target, host, directory, threads=threads)
+            )
             if peer is not None:
-                sides.append(Side(peer.name, peer.pid, partial(_through_peer, peer, context)))
+                sides.append(Side(peer.name, peer.pid, partial(_dial, peer), partial(_same, context)))
         yield sides
 
 
@@ -55,14 +109,9 @@ def in_turn(sides: list[Side], number: int) -> Iterator[Side]:
     yield from (*sides[turn:], *sides[:turn])
 
 
-async def _through_gateway(stage: Stage) -> Load:
-    visitor = stage.visitors[0]
-    context = client_context(visitor.identity(), visitor.trust, ALPN_TUNNEL)
-    load = await asyncio.to_thread(Load, await visitor.dial(), context)
-    await asyncio.to_thread(load.connect, RESOURCE, PORT)
-    return load
+async def _dial(peer: Peer) -> socket.socket:
+    return await asyncio.to_thread(socket.create_connection, (peer.host, peer.port))
 
 
-async def _through_peer(peer: Peer, context: SSL.Context) -> Load:
-    sock = await asyncio.to_thread(socket.create_connection, (peer.host, peer.port))
-    return await asyncio.to_thread(Load, sock, context)
+def _same(context: SSL.Context) -> SSL.Context:
+    return context

@@ -56,7 +56,8 @@ def test_ratio_and_verdict(row: Row, *, ratio: float | None, met: bool | None) -
 
 
 def test_a_row_is_kept_with_the_keys_others_read() -> None:
-    row = Row("cpu", "s/GB", 0.81234, 1.0, "HAProxy", Bar(Sense.AT_MOST, 1.0, of_peer=True))
+    bar, aim = (Bar(Sense.AT_MOST, bound, of_peer=True) for bound in (1.0, 0.8))
+    row = Row("cpu", "s/GB", 0.81234, 1.0, "HAProxy", bar, aim)
     assert row.document() == {
         "name": "cpu",
         "unit": "s/GB",
@@ -66,6 +67,8 @@ def test_a_row_is_kept_with_the_keys_others_read() -> None:
         "ratio": 0.8123,
         "bar": "≤ 1 x peer",
         "met": True,
+        "aim": "≤ 0.8 x peer",
+        "aim_met": False,
         "note": None,
     }
 
