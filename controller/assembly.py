@@ -21,7 +21,7 @@ from controller.admin.client import SOCKET
 from controller.admin.commands import commands
 from controller.admin.server import AdminServer
 from controller.api.client import application
-from controller.audit.events import ControllerStarted, ControllerStopped, HandshakeRefused, KnockRefused
+from controller.audit.events import CloakTrouble, ControllerStarted, ControllerStopped, HandshakeRefused, KnockRefused
 from controller.authority import Authority
 from controller.config import ControllerSettings
 from controller.devices.enrol import Enrolment, Lifetimes
@@ -42,6 +42,7 @@ from controller.storage import Storage
 from controller.users.service import UserService
 from spa.admission import Admission, Drop
 from spa.cloak import CloakName
+from spa.cover import Trouble
 from spa.door import Door, wall_clock_us
 from spa.packet import IPAddress, KnockKind
 from spa.source import Source
@@ -143,6 +144,7 @@ class Controller:
             admission=self.admission,
             on_connection=self._accept,
             on_drop=self._knock_refused,
+            on_trouble=self._cloak_troubled,
         )
         app = application(self)
         self._certify()
@@ -247,6 +249,14 @@ class Controller:
                     where=f"controller/{self.settings.name}", key_id=drop.key_id, source=str(source), code=drop.reason
                 )
             )
+
+    def _cloak_troubled(self, trouble: Trouble) -> None:
+        log.warning("trouble with the cloak", code=str(trouble.code), detail=trouble.detail, count=trouble.count)
+        self.storage.audit.note(
+            CloakTrouble(
+                where=f"controller/{self.settings.name}", code=trouble.code, detail=trouble.detail, count=trouble.count
+            )
+        )
 
     async def _sweep(self) -> None:
         while True:

@@ -51,8 +51,9 @@ class ControllerSettings(BaseModel):
         DEFAULT_DATABASE,
         description="The database: sqlite:///FILE in the state directory, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
     )
-    cloak: Literal["auto", "socket-filter", "on-demand"] = Field(
-        "auto", description="What keeps the port dark: auto (the first that works), socket-filter or on-demand."
+    cloak: Literal["auto", "nftables", "socket-filter", "on-demand"] = Field(
+        "auto",
+        description="What keeps the port dark: nftables, socket-filter, on-demand, or auto (the first that works).",
     )
     session_lifetime: Duration = Field(
         timedelta(minutes=10), description="How long a session certificate counts; it is renewed at half of it."

@@ -68,7 +68,8 @@ def join(
 def run(
     state: State = None,
     cloak: Annotated[
-        str | None, typer.Option("--cloak", help="auto, socket-filter or on-demand; else as config.toml says.")
+        str | None,
+        typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand; else as config.toml says."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Log as JSON, one document a line.")] = False,
 ) -> None:

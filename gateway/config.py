@@ -59,7 +59,8 @@ class GatewaySettings(BaseModel):
         default=(), description="Other port numbers clients know `listen` by, where a router forwards ports."
     )
     cloak: CloakName = Field(
-        CloakName.AUTO, description="What keeps the TCP port dark; auto takes the first that works."
+        CloakName.AUTO,
+        description="What keeps the port dark: nftables, socket-filter, on-demand, or auto (the first that works).",
     )
     drain: Duration = Field(
         timedelta(seconds=limits.DRAIN_DEADLINE),

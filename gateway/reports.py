@@ -10,9 +10,9 @@ from collections import Counter, deque
 from datetime import datetime
 
 from gateway.limits import KNOCK_REASONS_KEPT, REPORTS_KEPT
-from wire.messages import HandshakeRefused, KnockRefused, TunnelClosed, TunnelOpened, TunnelRefused
+from wire.messages import CloakTrouble, HandshakeRefused, KnockRefused, TunnelClosed, TunnelOpened, TunnelRefused
 
-Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused
+Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble
 
 
 class Reports:

@@ -33,9 +33,11 @@ from gateway.reports import Report
 from gateway.status import Document, StatusServer
 from gateway.tunnels import Tunnels
 from spa.admission import Admission, Drop
+from spa.cloak import try_out
+from spa.cover import Trouble
 from spa.door import Door
 from spa.packet import IPAddress
-from wire.messages import Counters, HandshakeRefused, TunnelRefused
+from wire.messages import CloakTrouble, Counters, HandshakeRefused, TunnelRefused
 from wire.tls import ServerTls
 
 log = structlog.get_logger()
@@ -94,12 +96,17 @@ class Gateway:
             admission=self._admission,
             on_connection=self.tunnels.accept,
             on_drop=self._knock_dropped,
+            on_trouble=self._cloak_troubled,
         )
         self._door_open = False
         self._status = StatusServer(state, self.document)
 
     async def run(self) -> None:
-        """Serves until `stopping` is set; then drains. Cancelled, it stops at once."""
+        """Serves until `stopping` is set; then drains. Cancelled, it stops at once.
+
+        `CloakError` at once where the cloak asked for by name does not work: not first when a controller was heard.
+        """
+        try_out(self._settings.cloak)
         await self._status.start()
         try:
             async with asyncio.TaskGroup() as group:
@@ -160,6 +167,10 @@ class Gateway:
         if drop.key_id is not None:
             self.link.knock_refused(drop.key_id, str(source), str(drop.reason))
 
+    def _cloak_troubled(self, trouble: Trouble) -> None:
+        log.warning("trouble with the cloak", code=str(trouble.code), detail=trouble.detail, count=trouble.count)
+        self.link.report(CloakTrouble(code=trouble.code, detail=trouble.detail, count=trouble.count, at=trouble.at))
+
     def _keys_forgotten(self, key_id: str) -> None:
         self.door.close_windows(key_id)
 
@@ -170,6 +181,11 @@ class Gateway:
     @property
     def _why_cloak(self) -> str:
         return self.door.cloak_reason if self._door_open else "the door opens once the controller has been heard"
+
+    @property
+    def _cloak_trouble(self) -> Document | None:
+        trouble = self.door.cloak_trouble
+        return None if trouble is None else asdict(trouble)
 
     def _counters(self, lost: int) -> Counters:
         return Counters(
@@ -194,7 +210,7 @@ class Gateway:
             "draining": self.stopping.is_set(),
             "listen": str(self._settings.listen),
             "knock": str(self._settings.knock),
-            "cloak": {"name": self._cloak, "why": self._why_cloak},
+            "cloak": {"name": self._cloak, "why": self._why_cloak, "trouble": self._cloak_trouble},
             "link": {
                 "up": link.up,
                 "controller": link.controller,

@@ -81,6 +81,8 @@ def describe(document: Document, output: Output) -> None:
     output.say(f"gateway {document['gateway']} of {document['domain']}: {state}, up since {document['since']}")
     output.say(f"listens on {document['listen']}, knocks on {document['knock']}")
     output.say(f"cloak: {cloak['name']} ({cloak['why']})")
+    if trouble := cloak["trouble"]:
+        output.say(f"cloak, at {trouble['at']}: {trouble['detail']}")
     output.say(f"link: {_link(link)}")
     output.say(f"certificate: {certificate['name']} until {certificate['expires']}")
     rows = [

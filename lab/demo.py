@@ -191,7 +191,7 @@ async def _tell(output: Output, number: int, step: Callable[[Story, Facts], Awai
 
 
 def main(
-    cloak: Annotated[str, typer.Option("--cloak", help="auto, socket-filter or on-demand.")] = "auto",
+    cloak: Annotated[str, typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document a step.")] = False,
 ) -> None:
     """The whole perimeter on this machine, step by step.

@@ -24,6 +24,8 @@ from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT,
 from lab.authenticator import Authenticator
 from lab.here import run_here
 from lab.processes import Finished, LabError, Process, finish, script
+from spa.cloak.nftables import remove_table
+from spa.errors import CloakError
 
 DOMAIN = "example.test"
 PASSWORD = "correct horse battery staple"  # noqa: S105 - of people who live for a minute
@@ -265,6 +267,7 @@ class Perimeter:
                 await controller.stop()
         finally:
             self._end_strays()
+            self._remove_tables()
             self.block.release()
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -278,6 +281,12 @@ class Perimeter:
             return any(here in part for part in process.cmdline()) or here in process.environ().get("GLOAM_STATE", "")
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             return False
+
+    def _remove_tables(self) -> None:
+        """What the nftables cloak of a killed process leaves behind, so that its port stays dark."""
+        with contextlib.suppress(CloakError):  # nothing to remove where tables cannot be had
+            for host in (self.controller_address, *self.gateways.values()):
+                remove_table(host, TLS_PORT)
 
     def _end_strays(self) -> None:
         for process in self.strays():

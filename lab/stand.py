@@ -67,7 +67,7 @@ Ctrl-C ends it and removes everything."""
 
 
 def main(
-    cloak: Annotated[str, typer.Option("--cloak", help="auto, socket-filter or on-demand.")] = "auto",
+    cloak: Annotated[str, typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand.")] = "auto",
 ) -> None:
     """A perimeter that stays up, with commands to try.
 

@@ -4,14 +4,16 @@
 - ``admission``  what a datagram opens, or why it opens nothing; ``locators`` finds its key among any number
 - ``windows``    which sources may connect at which port, until when
 - ``cloak``      what keeps the port dark meanwhile
+- ``cover``      that at work: it follows the windows, and is mended where somebody touched it
 - ``door``       all of that around one TCP port and one UDP port; ``listener`` is its UDP side
 - ``sender``     knocks and connects
-- ``source``     who stands at the door; ``binding`` and ``kernel`` are how sockets are made to serve it
+- ``source``     who stands at the door; ``binding``, ``kernel`` and ``timers`` are how sockets are made to serve it
 - ``limits``     every number and its reason; ``errors`` everything that is refused, with its fix
 """
 
 from spa.admission import Admission, Admit, Drop
 from spa.cloak import CloakName
+from spa.cover import Trouble, TroubleCode
 from spa.door import Door
 from spa.errors import CloakError, DoorError, DropReason, PacketError, SpaError, Unreachable
 from spa.packet import Knock, KnockKey, KnockKind, derive_key
@@ -33,6 +35,8 @@ __all__ = [
     "PacketError",
     "Source",
     "SpaError",
+    "Trouble",
+    "TroubleCode",
     "Unreachable",
     "derive_key",
     "knock_and_connect",

@@ -1,4 +1,9 @@
-"""Sockets bound where they were asked to be, and clear words when that is not possible."""
+"""Sockets bound where they were asked to be, and clear words when that is not possible.
+
+A port is kept while nothing listens on it, which takes care with SO_REUSEADDR: two sockets that carry it may both bind
+a port on which neither listens, so ours carries it only while it does. Connections inherit it then, and do not keep a
+restarted process from its port.
+"""
 
 import asyncio
 import errno
@@ -34,7 +39,6 @@ async def bind_tcp(host: str, port: int) -> socket.socket:
             sock = await _bind(host, place_of(chosen).port, socket.SOCK_STREAM)
         finally:
             chosen.close()
-    # Two sockets with SO_REUSEADDR may share a port while neither listens; the cloaks set it when they listen.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     return sock
 
@@ -42,6 +46,22 @@ async def bind_tcp(host: str, port: int) -> socket.socket:
 async def bind_udp(host: str, port: int) -> socket.socket:
     """A UDP socket, bound."""
     return await _bind(host, port, socket.SOCK_DGRAM)
+
+
+def start_listening(sock: socket.socket, backlog: int) -> None:
+    """The port answers; `OSError` if it cannot, and then the socket is as before."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.listen(backlog)
+    except OSError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        raise
+
+
+def stop_listening(sock: socket.socket) -> None:
+    """The port is closed and still ours: `start_listening` opens it again."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    sock.shutdown(socket.SHUT_RDWR)
 
 
 def place_of(sock: socket.socket) -> Place:

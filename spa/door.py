@@ -5,9 +5,9 @@ Laws:
 1. Nothing ever answers a datagram. Nobody without an open window gets a byte in or out of the TCP port: the cloak keeps
    them out, and whoever is accepted all the same is reset before anything is read.
 2. A window's end, or the end of the key that opened it, touches no accepted connection.
-3. The cloak follows the windows at once while that is cheap, and within a fraction of a second when it is not; the
-   accept loop asks the windows themselves, so a cloak that lags never lets anybody in.
-4. It fails closed: what cannot be opened stays shut, and is counted.
+3. The accept loop asks the windows themselves, so a cloak that lags or was taken away never lets anybody in.
+4. It is dark before it listens, and the cloak goes only after the socket is closed.
+5. It fails closed: what cannot be opened stays shut, and is counted.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from typing import Final
 from spa.admission import Admission, Admit, Drop
 from spa.binding import Place, bind_tcp, bind_udp, place_of
 from spa.cloak import Cloak, CloakName, choose
+from spa.cover import Cover, Trouble
 from spa.errors import CloakError, DoorError
 from spa.limits import (
     ACCEPT_BATCH,
@@ -33,11 +34,11 @@ from spa.limits import (
     ROLL_CHECK,
     ROLL_PAUSE,
     SPENT_SECONDS,
-    UPDATE_SHARE,
 )
 from spa.listener import KnockListener
 from spa.packet import IPAddress
 from spa.source import Source, seen_address
+from spa.timers import Timers
 from spa.windows import Windows
 
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: close() sends RST instead of FIN
@@ -49,7 +50,7 @@ def wall_clock_us() -> int:
     return time.time_ns() // 1000
 
 
-def _ignore(_answer: Admit | Drop, _source: IPAddress) -> None:
+def _ignore(*_told: object) -> None:
     """Nobody asked to be told."""
 
 
@@ -57,7 +58,8 @@ class Door:
     """Accepts connections of those who knocked and hands them, non-blocking and unread, to `on_connection`.
 
     `on_admit` hears of every knock that opened the door, `on_drop` of knocks that opened under a known key and were
-    refused (a bounded number a second). `listen` and `knock` are (host, port); port 0 takes any, see `bound_listen`.
+    refused (a bounded number a second), `on_trouble` of what happens to the cloak. `listen`
+    and `knock` are (host, port); port 0 takes any, see `bound_listen`.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Door:
         on_connection: Callable[[socket.socket, Source], None],
         on_drop: Callable[[Drop, IPAddress], None] = _ignore,
         on_admit: Callable[[Admit, IPAddress], None] = _ignore,
+        on_trouble: Callable[[Trouble], None] = _ignore,
         wall_us: Callable[[], int] = wall_clock_us,
         windows: Windows | None = None,
     ) -> None:
@@ -77,23 +80,27 @@ class Door:
         self._asked = cloak
         self._admission = admission
         self._on_connection, self._on_drop, self._on_admit = on_connection, on_drop, on_admit
+        self._on_trouble = on_trouble
         self._wall_us = wall_us
         self.windows = windows if windows is not None else Windows()
         self.cloak_reason = ""
         self._counts: Counter[str] = Counter()
-        self._cloak: Cloak | None = None
+        self._cover: Cover | None = None
         self._tcp: socket.socket | None = None
         self._listener: KnockListener | None = None
         self._reading = False
-        self._let_in: frozenset[IPAddress] = frozenset()  # what the cloak was last told
-        self._next_update = 0.0
         self._reports = (0.0, 0)  # the second they belong to, how many in it
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers = Timers()
 
     @property
     def cloak_name(self) -> CloakName:
         """The cloak in use; the one asked for until the door is up."""
-        return self._cloak.name if self._cloak is not None else self._asked
+        return self._cover.cloak.name if self._cover is not None else self._asked
+
+    @property
+    def cloak_trouble(self) -> Trouble | None:
+        """What happened last to the cloak, if anything did."""
+        return self._cover.trouble if self._cover is not None else None
 
     @property
     def bound_listen(self) -> Place:
@@ -116,6 +123,9 @@ class Door:
         try:
             self._tcp = await bind_tcp(*self._listen)
             choice = choose(self._asked, self._tcp, BACKLOG)
+            self._listen = place_of(self._tcp)
+            self._cover = self._covering(choice.cloak)
+            self.cloak_reason = choice.why
             udp = await bind_udp(*self._knock)
         except CloakError as error:
             await self.close()
@@ -123,19 +133,17 @@ class Door:
         except BaseException:
             await self.close()
             raise
-        self._cloak, self.cloak_reason = choice.cloak, choice.why
-        self._listen, self._knock = place_of(self._tcp), place_of(udp)
+        self._knock = place_of(udp)
         self._admission.allow_port(self._listen.port)
         self._listener = KnockListener(udp, admission=self._admission, wall_us=self._wall_us, on_answer=self._on_answer)
         asyncio.get_running_loop().add_reader(udp, self._knocks_came)
+        self._cover.start()
         self._follow_cloak()
         self._roll()
 
     async def close(self) -> None:
         """Shuts both ports. Accepted connections are not ours any more and live on."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._timers.cancel()
         loop = asyncio.get_running_loop()
         if self._listener is not None:
             loop.remove_reader(self._listener.sock)
@@ -147,11 +155,13 @@ class Door:
                 self._reading = False
             self._tcp.close()
             self._tcp = None
+        if self._cover is not None:
+            self._cover.stop()
 
     def close_windows(self, key_id: str) -> None:
         """Ends what the knocks of `key_id` opened, now. Accepted connections are not touched."""
-        if self.windows.close(key_id):
-            self._update_cloak()
+        self.windows.close(key_id)
+        self._update_cloak()
 
     # -- knocks
 
@@ -168,17 +178,12 @@ class Door:
                 self._on_drop(answer, source)
             return
         now = asyncio.get_running_loop().time()
-        if not self._room_for(answer.source):
-            self._counts["cloak_full"] += 1
+        if self._cover is None or not self._cover.room_for(answer.source):
             return
         self.windows.open(answer.source, self._listen.port, answer.kind, answer.key_id, now)
         if (spending := f"spend {answer.source}") in self._timers:  # another connection is coming behind this knock
-            self._set_timer(spending, SPENT_SECONDS, partial(self._spend, answer.source))
+            self._timers.set(spending, SPENT_SECONDS, partial(self._spend, answer.source))
         self._on_admit(answer, source)
-
-    def _room_for(self, source: IPAddress) -> bool:
-        cloak = self._cloak
-        return cloak is not None and (source in self._let_in or cloak.room_for(self._sources() | {source}))
 
     def _may_report(self) -> bool:
         second = asyncio.get_running_loop().time() // 1
@@ -189,53 +194,36 @@ class Door:
             return False
         return True
 
-    # -- the cloak follows the windows
+    # -- the cloak
 
-    def _sources(self) -> frozenset[IPAddress]:
-        return frozenset(window.source for window in self.windows.open_windows)
+    def _covering(self, cloak: Cloak) -> Cover:
+        return Cover(
+            cloak,
+            self.windows,
+            self._listen.port,
+            counts=self._counts,
+            before_shutting=self._accept,  # who is already in the queue is not lost when the cloak stops listening
+            on_change=self._follow_cloak,
+            on_trouble=self._on_trouble,
+            wall_us=self._wall_us,
+        )
 
     def _update_cloak(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.windows.expire(loop.time())
-        sources = self._sources()
-        if sources != self._let_in:
-            wait = self._next_update - loop.time()
-            if wait > 0:
-                self._set_timer("update", wait, self._update_cloak)
-            else:
-                self._tell_cloak(sources)
-        deadline = self.windows.earliest_deadline()
-        if deadline is not None and "expire" not in self._timers:
-            self._set_timer("expire", deadline - loop.time(), self._update_cloak)
-
-    def _tell_cloak(self, sources: frozenset[IPAddress]) -> None:
-        if self._cloak is None:
-            return
-        loop = asyncio.get_running_loop()
-        if self._reading and not sources:
-            self._accept()  # who is already in the queue is not lost when the cloak stops listening
-        before = loop.time()
-        try:
-            self._cloak.let_in(sources)
-        except CloakError:
-            self._counts["cloak_failed"] += 1
-            self._set_timer("update", ACCEPT_PAUSE, self._update_cloak)
-        else:
-            self._let_in = sources
-        after = loop.time()
-        self._next_update = after + UPDATE_SHARE * (after - before)
-        self._follow_cloak()
+        if self._cover is not None:
+            self._cover.update()
 
     def _follow_cloak(self) -> None:
         """Waits for connections exactly while the cloak listens: a socket that does not would wake us without end."""
-        if self._tcp is None or self._cloak is None or self._cloak.listening is self._reading:
+        if self._tcp is None or self._cover is None or self._cover.cloak.listening is self._reading:
+            return
+        if "accept" in self._timers:  # there is nothing to accept with; see `_pause_accepting`
             return
         loop = asyncio.get_running_loop()
-        if self._cloak.listening:
+        if self._cover.cloak.listening:
             loop.add_reader(self._tcp, self._accept)
         else:
             loop.remove_reader(self._tcp)
-        self._reading = self._cloak.listening
+        self._reading = self._cover.cloak.listening
 
     # -- connections
 
@@ -261,15 +249,15 @@ class Door:
             self._listener.drain()  # its knock left before its SYN and may wait in the other queue
         now = asyncio.get_running_loop().time()
         kinds = self.windows.kinds(address, self._listen.port, now)
-        if not kinds or self._cloak is None:
+        if not kinds or self._cover is None:
             reset(connection)
             self._counts["reset"] += 1
             return
         self._counts["accepted"] += 1
-        if self._cloak.one_shot:
-            self._set_timer(f"spend {address}", SPENT_SECONDS, partial(self._spend, address))
+        if self._cover.cloak.one_shot:
+            self._timers.set(f"spend {address}", SPENT_SECONDS, partial(self._spend, address))
         connection.setblocking(False)  # noqa: FBT003 - the socket module's own way
-        self._cloak.release(connection)
+        self._cover.cloak.release(connection)
         key_ids = self.windows.key_ids(address, self._listen.port, now)
         self._on_connection(connection, Source(address, port, kinds, key_ids))
 
@@ -286,24 +274,13 @@ class Door:
         if self._tcp is not None:
             asyncio.get_running_loop().remove_reader(self._tcp)
             self._reading = False
-            self._set_timer("accept", ACCEPT_PAUSE, self._follow_cloak)
+            self._timers.set("accept", ACCEPT_PAUSE, self._follow_cloak)
 
     # -- time
 
     def _roll(self) -> None:
         more = self._admission.roll(self._wall_us())
-        self._set_timer("roll", ROLL_PAUSE if more else ROLL_CHECK, self._roll)
-
-    def _set_timer(self, name: str, delay: float, action: Callable[[], None]) -> None:
-        """One timer a name; setting it again moves it."""
-
-        def run() -> None:
-            del self._timers[name]
-            action()
-
-        if name in self._timers:
-            self._timers[name].cancel()
-        self._timers[name] = asyncio.get_running_loop().call_later(max(delay, 0.0), run)
+        self._timers.set("roll", ROLL_PAUSE if more else ROLL_CHECK, self._roll)
 
 
 def reset(connection: socket.socket) -> None:

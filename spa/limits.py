@@ -55,6 +55,10 @@ ROLL_CHECK: Final = 5.0
 REPORTS_PER_SECOND: Final = 20
 """Refused knocks told to `on_drop`. A captured knock can be replayed at line rate and must not flood the audit log."""
 
+MAX_WINDOWS_OF_KEY: Final = 64
+"""Grants one key holds at a time. A device has a few addresses within 10 s; whoever knocks in the name of thousands
+with a stolen key shall not fill the cloak."""
+
 # We chose: the door --------------------------------------------------------------------------------------------------
 
 BACKLOG: Final = 1024
@@ -68,6 +72,18 @@ ACCEPT_PAUSE: Final = 0.5
 
 UPDATE_SHARE: Final = 4
 """After a cloak update that took t, the next one waits 4 t: updates never take more than a fifth of the loop."""
+
+UPDATE_BATCH: Final = 512
+"""Sources in one update of the cloak: 4 ms with nftables. The rest waits for the next."""
+
+CLOAK_CHECK: Final = 2.0
+"""How often the cloak is looked at, besides whenever the kernel says that somebody changed something: 0.1 ms."""
+
+CLOAK_RETRY: Final = 0.5
+"""How soon a cloak that could not be put up or changed is tried again."""
+
+TROUBLE_PAUSE: Final = 10.0
+"""Troubles of one kind with the cloak are told at most this often, counted in between: they become audit records."""
 
 MAX_FILTER: Final = 4096
 """BPF_MAXINSNS of Linux: instructions in one classic BPF program."""

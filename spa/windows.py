@@ -5,13 +5,16 @@ Laws:
 1. A window is one source at one port. Each knock is a grant in it; the same knock again extends it, never adds one.
 2. A window is open while one of its grants lives. It says for what (`kinds`) and for whom (`key_ids`) it stands open.
 3. Nothing here touches connections: what was accepted lives on when its window closes.
-4. `now` is monotonic, in seconds, and never goes back. All grants last equally long, so the oldest is the next to end.
+4. One key holds at most so many grants: one more ends its oldest. A stolen key cannot fill the cloak.
+5. What opened, closed or was extended is remembered until somebody takes note of it (`take_changed`).
+6. `now` is monotonic, in seconds, and never goes back. All grants last equally long, so the oldest is the next to end.
 """
 
+from collections import Counter
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
-from spa.limits import WINDOW_SECONDS
+from spa.limits import MAX_WINDOWS_OF_KEY, WINDOW_SECONDS
 from spa.packet import IPAddress, KnockKind
 
 
@@ -31,10 +34,14 @@ class _Grant(NamedTuple):
 class Windows:
     """The open windows of one server."""
 
-    def __init__(self, seconds: float = WINDOW_SECONDS) -> None:
+    def __init__(self, seconds: float = WINDOW_SECONDS, most_of_key: int = MAX_WINDOWS_OF_KEY) -> None:
         self._seconds = seconds
+        self._most_of_key = most_of_key
         self._deadlines: dict[_Grant, float] = {}  # in the order they end
         self._grants: dict[Window, set[_Grant]] = {}
+        self._of_key: dict[str, dict[_Grant, None]] = {}  # the oldest first
+        self._changed: set[Window] = set()
+        self.versions: Counter[int] = Counter()  # open windows by IP version
 
     def __len__(self) -> int:
         return len(self._grants)
@@ -54,7 +61,15 @@ class Windows:
         self._deadlines.pop(grant, None)
         self._deadlines[grant] = now + self._seconds
         fresh = window not in self._grants
+        if fresh:
+            self.versions[source.version] += 1
         self._grants.setdefault(window, set()).add(grant)
+        self._changed.add(window)
+        of_key = self._of_key.setdefault(key_id, {})
+        of_key.pop(grant, None)
+        of_key[grant] = None
+        if len(of_key) > self._most_of_key:
+            self._end([next(iter(of_key))])
         return fresh
 
     def kinds(self, source: IPAddress, port: int, now: float) -> frozenset[KnockKind]:
@@ -80,7 +95,16 @@ class Windows:
 
     def close(self, key_id: str) -> frozenset[Window]:
         """Ends every grant of `key_id`; the windows that closed."""
-        return self._end([grant for grant in self._deadlines if grant.key_id == key_id])
+        return self._end(list(self._of_key.get(key_id, ())))
+
+    def take_changed(self) -> AbstractSet[Window]:
+        """The windows that opened, closed or were extended since this was last asked."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def deadline(self, source: IPAddress, port: int) -> float | None:
+        """When the window of `source` at `port` ends; None: there is none."""
+        return max((self._deadlines[grant] for grant in self._grants.get(Window(source, port), ())), default=None)
 
     def earliest_deadline(self) -> float | None:
         """When `expire` is next due; None while nothing is open."""
@@ -95,7 +119,13 @@ class Windows:
             del self._deadlines[grant]
             grants = self._grants[grant.window]
             grants.remove(grant)
+            of_key = self._of_key[grant.key_id]
+            del of_key[grant]
+            if not of_key:
+                del self._of_key[grant.key_id]
+            self._changed.add(grant.window)
             if not grants:
                 del self._grants[grant.window]
+                self.versions[grant.window.source.version] -= 1
                 closed.add(grant.window)
         return frozenset(closed)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -77,6 +78,7 @@ def live(controller: "Controller") -> dict[str, Command]:
             "knock": str(controller.settings.knock),
             "cloak": door.cloak_name,
             "cloak_reason": door.cloak_reason,
+            "cloak_trouble": None if door.cloak_trouble is None else asdict(door.cloak_trouble),
             "certificate_until": controller.identity.leaf.not_valid_after_utc,
             "revision": directory.revision,
             "policies_problem": directory.engine.problem,

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 from controller.audit.event import LIST_LIMIT, TEXT_LIMIT, Count, Event, Ocsf, Text, Texts
 from controller.audit.traffic import (
     ClientProtocolError,
+    CloakTrouble,
     HandshakeRefused,
     KnockRefused,
     LinkClosed,
@@ -33,6 +34,7 @@ __all__ = [
     "ChainStarted",
     "ChangeMade",
     "ClientProtocolError",
+    "CloakTrouble",
     "ControllerStarted",
     "ControllerStopped",
     "DecisionMade",
@@ -312,6 +314,7 @@ AnyEvent = Annotated[
     | TunnelRefused
     | KnockRefused
     | HandshakeRefused
+    | CloakTrouble
     | LinkOpened
     | LinkClosed
     | LinkProtocolError

@@ -101,6 +101,20 @@ class HandshakeRefused(Event):
     reported_at: AwareDatetime | None = None
 
 
+class CloakTrouble(Event):
+    """Something happened to what keeps a port dark: it was removed and put up again, is lost, or is full."""
+
+    ocsf = Ocsf.DETECTION_FINDING
+    activity = 1
+    failure = True
+    kind: Literal["cloak.trouble"] = "cloak.trouble"
+    where: Text  # "gateway/NAME" or "controller/NAME"
+    code: Text
+    detail: Text
+    count: Annotated[int, Field(ge=1)] = 1
+    reported_at: AwareDatetime | None = None
+
+
 class LinkOpened(Event):
     """A gateway is connected to this controller."""
 

@@ -36,7 +36,7 @@ def init(
 
 def run(
     state: State = None,
-    cloak: Annotated[str | None, typer.Option("--cloak", help="auto, socket-filter or on-demand.")] = None,
+    cloak: Annotated[str | None, typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand.")] = None,
     json_logs: Annotated[bool, typer.Option("--json", help="Log JSON.")] = False,
 ) -> int:
     """Serve until SIGTERM. Says `ready` once it accepts knocks; SIGHUP reads the configuration again.

@@ -20,6 +20,7 @@ from controller.gateways.reports import Remembered
 from wire.errors import RemoteError
 from wire.messages import (
     Acknowledged,
+    CloakTrouble,
     Counters,
     HandshakeRefused,
     Hello,
@@ -235,7 +236,7 @@ class Conversation:
         | Counters
         | TunnelOpened
         | TunnelClosed
-        | (TunnelRefused | HandshakeRefused | KnockRefused)
+        | (TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble)
     ):
         try:
             received = await self._socket.receive(timeout=deadline)
@@ -270,7 +271,14 @@ class Conversation:
                     self._gateway.acknowledged(seq)
                 case Counters():
                     self._counters = message
-                case TunnelOpened() | TunnelClosed() | TunnelRefused() | HandshakeRefused() | KnockRefused():
+                case (
+                    TunnelOpened()
+                    | TunnelClosed()
+                    | TunnelRefused()
+                    | HandshakeRefused()
+                    | KnockRefused()
+                    | CloakTrouble()
+                ):
                     self._note(self._gateway.remembered.event(message))
                 case Hello():
                     raise Over("protocol_error", "a second hello", PROTOCOL_ERROR)

@@ -12,6 +12,7 @@ from uuid import UUID
 from controller.audit import events
 from wire.messages import (
     Address,
+    CloakTrouble,
     HandshakeRefused,
     KnockRefused,
     Lease,
@@ -20,7 +21,7 @@ from wire.messages import (
     TunnelRefused,
 )
 
-Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused
+Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble
 
 REMEMBERED = 65_536
 """Leases and open tunnels remembered for a gateway's reports, each; a gateway holds 10,000 tunnels at most."""
@@ -85,6 +86,14 @@ class Remembered:
                     key_id=report.key_id,
                     source=report.source,
                     code=report.code,
+                    count=report.count,
+                    reported_at=report.at,
+                )
+            case CloakTrouble():
+                return events.CloakTrouble(
+                    where=f"gateway/{self.gateway}",
+                    code=report.code,
+                    detail=report.detail,
                     count=report.count,
                     reported_at=report.at,
                 )

@@ -4,20 +4,18 @@ A socket that is bound and does not listen answers like a closed port, and keeps
 `shutdown` makes a listening socket such a one again (design: measured). While a window is open the kernel accepts
 strangers too; the accept loop resets them before a byte is read. So that a scan finds the port open for moments only, a
 window is spent by the connection it was opened for: each connection wants a knock of its own.
-
-Keeping the port takes care with SO_REUSEADDR: two sockets that carry it may both bind a port on which neither listens,
-so ours carries it only while it does. Connections inherit it then, and do not keep a restarted process from its port.
 """
 
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from spa.cloak.protocol import CloakName
+from spa.binding import start_listening, stop_listening
+from spa.cloak.protocol import Cloak, CloakName
 from spa.errors import CloakError
 from spa.packet import IPAddress
 
 
-class OnDemand:
+class OnDemand(Cloak):
     """Listens while there is somebody to let in."""
 
     name = CloakName.ON_DEMAND
@@ -26,35 +24,24 @@ class OnDemand:
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
         self._backlog = 0
-        self.listening = False
 
     def cover(self, sock: socket.socket, backlog: int) -> None:
         """Nothing to do: a bound socket is dark."""
         self._sock = sock
         self._backlog = backlog
 
-    def room_for(self, _sources: Collection[IPAddress]) -> bool:
-        """Any number."""
-        return True
-
-    def let_in(self, sources: Collection[IPAddress]) -> None:
+    def let_in(self, until: Mapping[IPAddress, float], _changed: Collection[IPAddress], _now: float) -> None:
         """Listens if there is anybody, closes the port if not."""
-        if self._sock is None or bool(sources) is self.listening:
+        if self._sock is None or bool(until) is self.listening:
             return
-        if sources:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if until:
             try:
-                self._sock.listen(self._backlog)
+                start_listening(self._sock, self._backlog)
             except OSError as error:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
                 raise CloakError(
                     f"the port cannot be opened: {error.strerror}", "stop the other program that took the port"
                 ) from error
             self.listening = True
         else:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-            self._sock.shutdown(socket.SHUT_RDWR)
+            stop_listening(self._sock)
             self.listening = False
-
-    def release(self, _connection: socket.socket) -> None:
-        """Nothing was left on it."""

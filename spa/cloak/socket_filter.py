@@ -7,12 +7,14 @@ off once accepted, or ten thousand connections would hold as many old programs i
 
 import errno
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address
 from typing import Final
 
+from spa.binding import start_listening
 from spa.cloak.bpf import DROP, DROP_ALL, admit_sources, instructions_for, pack
-from spa.cloak.protocol import CloakName
+from spa.cloak.protocol import Cloak, CloakName
 from spa.errors import CloakError
 from spa.kernel import attach_filter, detach_filter
 from spa.limits import MAX_FILTER
@@ -23,16 +25,15 @@ _COSTLY: Final = 0xF000_0000  # compared with numbers from 2^31 the kernel's own
 _DARK: Final = pack(DROP_ALL)
 
 
-class SocketFilter:
+class SocketFilter(Cloak):
     """Lets the kernel drop what comes from anybody else."""
 
     name = CloakName.SOCKET_FILTER
-    one_shot = False
 
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
         self._most = 0
-        self.listening = False
+        self._inside: AbstractSet[IPAddress] = frozenset()
 
     def cover(self, sock: socket.socket, backlog: int) -> None:
         """Drops everything, finds out how large a program may be, then listens."""
@@ -45,28 +46,28 @@ class SocketFilter:
                 f"the socket-filter cloak does not work here: {error.strerror or error}",
                 "give the process CAP_NET_ADMIN, or use the on-demand cloak",
             ) from error
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what it accepts will not be in a restart's way
-        sock.listen(backlog)
+        start_listening(sock, backlog)
         self._sock = sock
         self.listening = True
 
-    def room_for(self, sources: Collection[IPAddress]) -> bool:
+    def room_for(self, v4: int, v6: int) -> bool:
         """Whether a program for so many fits into what this kernel takes."""
-        v4 = sum(isinstance(source, IPv4Address) for source in sources)
-        return instructions_for(v4, len(sources) - v4) <= self._most
+        return instructions_for(v4, v6) <= self._most
 
-    def let_in(self, sources: Collection[IPAddress]) -> None:
-        """One program with these sources."""
-        if self._sock is None:
+    def let_in(self, until: Mapping[IPAddress, float], _changed: Collection[IPAddress], _now: float) -> None:
+        """One program with these sources, unless it is there already."""
+        if self._sock is None or until.keys() == self._inside:
             return
+        sources = frozenset(until)
         program = pack(admit_sources(sources))
         try:
             attach_filter(self._sock, program)
         except OSError as error:
             raise CloakError(
                 f"the kernel refused a filter for {len(sources)} sources: {error.strerror}",
-                "raise net.core.optmem_max, or use the on-demand cloak",
+                "raise net.core.optmem_max, or use the nftables cloak",
             ) from error
+        self._inside = sources
 
     def release(self, connection: socket.socket) -> None:
         """Frees the program the connection was born with."""

@@ -32,7 +32,7 @@ async def test_gateways_and_resources(shared_stage: Any) -> None:
     admin = shared_stage.perimeter
     edge = next(each for each in await admin.admin_json("gateway", "list") if each["name"] == "edge")
     assert edge["link"] == "up"
-    assert edge["cloak"] in {"socket-filter", "on-demand"}
+    assert edge["cloak"] in {"nftables", "socket-filter", "on-demand"}
     refused = await admin.admin("gateway", "remove", "edge")
     assert refused.code == 1
     assert "wiki" in refused.err

@@ -37,6 +37,7 @@ def stranger(v: Any) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("cloak", "states"),
     [
+        (CloakName.NFTABLES, {"-sS": "filtered", "-sA": "filtered", "-sF": "open|filtered", "-sN": "open|filtered"}),
         (CloakName.SOCKET_FILTER, {"-sS": "filtered", "-sA": "filtered", "-sF": "open|filtered"}),
         (CloakName.ON_DEMAND, {"-sS": "closed", "-sA": "unfiltered", "-sF": "closed"}),
     ],
@@ -53,15 +54,19 @@ async def test_nmap_sees_no_door(visit: Any, cloak: CloakName, states: dict[str,
 
 @needs_nmap
 @ONE_LOOP
-async def test_nmap_sees_no_door_while_it_is_open_for_somebody_else(visit: Any) -> None:
-    v = await visit(CloakName.SOCKET_FILTER)
+@pytest.mark.parametrize("cloak", [CloakName.NFTABLES, CloakName.SOCKET_FILTER])
+async def test_nmap_sees_no_door_while_it_is_open_for_somebody_else(visit: Any, cloak: CloakName) -> None:
+    v = await visit(cloak)
     with await v.connect(v.host(2)):
         assert await nmap(v.door.bound_listen.host, v.door.bound_listen.port, "-sS", *stranger(v)) == "filtered"
         (await v.connect(v.host(2))).close()
 
 
 @needs_nmap
-@pytest.mark.parametrize(("cloak", "state"), [(CloakName.SOCKET_FILTER, "filtered"), (CloakName.ON_DEMAND, "closed")])
+@pytest.mark.parametrize(
+    ("cloak", "state"),
+    [(CloakName.NFTABLES, "filtered"), (CloakName.SOCKET_FILTER, "filtered"), (CloakName.ON_DEMAND, "closed")],
+)
 @ONE_LOOP
 async def test_nmap_sees_no_door_over_ipv6(visit: Any, cloak: CloakName, state: str) -> None:
     with socket.socket(socket.AF_INET6) as probe:
@@ -94,10 +99,11 @@ async def main():
     print(auto.cloak_name)
     print(auto.cloak_reason)
     await auto.close()
-    try:
-        await door(CloakName.SOCKET_FILTER).start()
-    except DoorError as error:
-        print(error, error.fix, sep="; ")
+    for cloak in (CloakName.NFTABLES, CloakName.SOCKET_FILTER):
+        try:
+            await door(cloak).start()
+        except DoorError as error:
+            print(error, error.fix, sep="; ")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         attach_filter(udp, pack(DROP_ALL))
         print("UDP filter attached")
@@ -120,10 +126,13 @@ def test_without_the_privilege_auto_falls_back_to_on_demand_and_says_why(block: 
         check=False,
     )
     assert done.stderr == ""
-    chosen, why, refused, udp = done.stdout.splitlines()
+    chosen, why, no_tables, refused, udp = done.stdout.splitlines()
     if chosen == CloakName.SOCKET_FILTER:
         pytest.skip("needs a kernel that wants CAP_NET_ADMIN for filters on TCP sockets: this one asks for nothing")
     assert chosen == "on-demand"
     assert "socket-filter cloak does not work here: Operation not permitted; give the process CAP_NET_ADMIN" in why
+    grant = "the nftables cloak does not work here: Operation not permitted; give the process CAP_NET_ADMIN"
+    assert no_tables.startswith(grant)
+    assert why.startswith(grant)
     assert refused.startswith("the socket-filter cloak does not work here")
     assert udp == "UDP filter attached"

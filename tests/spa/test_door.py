@@ -12,35 +12,29 @@ from typing import Any
 
 import pytest
 
-from spa.cloak import CloakName
+from spa.cloak import CloakName, try_out
 from spa.door import wall_clock_us
-from spa.errors import DoorError, Unreachable
+from spa.errors import CloakError, DoorError, Unreachable
 from spa.packet import Knock, KnockKind, encode
 from spa.sender import send_knock
 from spa.windows import Windows
 
-CLOAKS = pytest.mark.parametrize("cloak", [CloakName.SOCKET_FILTER, CloakName.ON_DEMAND])
+CLOAKS = pytest.mark.parametrize("cloak", [CloakName.NFTABLES, CloakName.SOCKET_FILTER, CloakName.ON_DEMAND])
 SILENCE = 0.25
 
 
 @pytest.fixture(autouse=True)
-def _socket_filters_work(request: pytest.FixtureRequest) -> None:
+def _cloak_works(request: pytest.FixtureRequest) -> None:
     params = getattr(request.node, "callspec", None)
-    if params is not None and params.params.get("cloak") is CloakName.SOCKET_FILTER and not may_filter():
-        pytest.skip("needs Linux and CAP_NET_ADMIN: run the tests as root")
+    if params is not None and "cloak" in params.params:
+        needs(params.params["cloak"])
 
 
-def may_filter() -> bool:
-    from spa.cloak.socket_filter import SocketFilter
-    from spa.errors import CloakError
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        try:
-            SocketFilter().cover(probe, 1)
-        except CloakError:
-            return False
-        return True
+def needs(cloak: CloakName) -> None:
+    try:
+        try_out(cloak)
+    except CloakError as error:
+        pytest.skip(f"needs the {cloak} cloak, run the tests as root: {error}; {error.fix}")
 
 
 async def scan(place: tuple[str, int], source: str) -> str:
@@ -68,7 +62,7 @@ async def scan(place: tuple[str, int], source: str) -> str:
 
 
 def dark(cloak: CloakName) -> str:
-    return "filtered" if cloak is CloakName.SOCKET_FILTER else "closed"
+    return "closed" if cloak is CloakName.ON_DEMAND else "filtered"
 
 
 async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
@@ -120,12 +114,12 @@ async def test_who_knocked_connects_and_nobody_else(visit: Any, cloak: CloakName
 async def test_the_end_of_a_window_closes_the_port_and_touches_no_connection(visit: Any, cloak: CloakName) -> None:
     v = await visit(cloak, windows=Windows(0.3))
     with await v.connect(v.host(2)) as sock:
-        await until(lambda: accepted(v, sock) and not v.door._let_in)
+        await until(lambda: accepted(v, sock) and not v.door._cover.let_in)
         assert await scan(v.door.bound_listen, v.host(2)) == dark(cloak)
         assert await passes_bytes(v, sock)
         with await v.connect(v.host(3)):
             await until(lambda: v.came[-1][1].address == ip_address(v.host(3)))
-        await until(lambda: not v.door._let_in)
+        await until(lambda: not v.door._cover.let_in)
         assert await passes_bytes(v, sock)
 
 
@@ -141,7 +135,7 @@ async def test_many_sources_and_many_rounds(visit: Any, cloak: CloakName) -> Non
         )
         for sock in socks:
             sock.close()
-        await until(lambda: not v.door._let_in)
+        await until(lambda: not v.door._cover.let_in)
         assert await scan(v.door.bound_listen, v.host(2)) == dark(cloak)
 
 
@@ -162,7 +156,7 @@ async def test_the_end_of_a_key_closes_its_windows(visit: Any, cloak: CloakName)
         v.admission.drop("device/1")
         v.door.close_windows("device/1")
         await asyncio.sleep(0)
-        await until(lambda: not v.door._let_in)
+        await until(lambda: not v.door._cover.let_in)
         assert await scan(v.door.bound_listen, v.host(2)) == dark(cloak)
         assert await passes_bytes(v, sock)
     with pytest.raises(Unreachable):
@@ -257,7 +251,7 @@ async def test_nobody_can_take_the_port_over(visit: Any, cloak: CloakName) -> No
                     thief.bind(v.door.bound_listen)
                 assert refused.value.errno == errno.EADDRINUSE
         with await v.connect(v.host(2)):
-            await until(lambda: v.came and not v.door._let_in)
+            await until(lambda: v.came and not v.door._cover.let_in)
 
 
 @CLOAKS
@@ -274,10 +268,9 @@ async def test_a_door_stands_up_again_where_connections_linger(visit: Any, cloak
 
 
 async def test_a_source_the_cloak_has_no_room_for_stays_outside(visit: Any) -> None:
-    if not may_filter():
-        pytest.skip("needs Linux and CAP_NET_ADMIN: run the tests as root")
+    needs(CloakName.SOCKET_FILTER)
     v = await visit(CloakName.SOCKET_FILTER)
-    v.door._cloak._most = 18  # two IPv4 sources
+    v.door._cover.cloak._most = 18  # two IPv4 sources
     for host in (2, 3):
         (await v.connect(v.host(host))).close()
     with pytest.raises(Unreachable):

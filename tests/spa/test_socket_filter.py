@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, ip_address
 
 import pytest
@@ -11,6 +11,7 @@ from spa.cloak.bpf import DROP_ALL, Program, admit_datagram_lengths, admit_sourc
 from spa.cloak.socket_filter import SocketFilter
 from spa.errors import CloakError
 from spa.kernel import attach_filter, detach_filter
+from spa.packet import IPAddress
 
 PADDING = [IPv4Address(0x0A000000 + 2 * i) for i in range(3000)]
 
@@ -25,6 +26,10 @@ def covered(block: Callable[[int], str]) -> tuple[SocketFilter, socket.socket]:
         except CloakError as error:
             pytest.skip(f"needs Linux and CAP_NET_ADMIN, run the tests as root: {error}")
         yield cloak, sock
+
+
+def let_in(cloak: SocketFilter, sources: Collection[IPAddress]) -> None:
+    cloak.let_in(dict.fromkeys(sources, 10.0), sources, 0.0)
 
 
 def arrives(sock: socket.socket, source: str) -> bool:
@@ -46,12 +51,12 @@ def test_the_kernel_lets_in_exactly_the_sources(
     cloak, sock = covered
     assert cloak._most == 4096
     assert not arrives(sock, block(2))
-    cloak.let_in([ip_address(block(2)), ip_address(block(9)), *padding])
+    let_in(cloak, [ip_address(block(2)), ip_address(block(9)), *padding])
     assert arrives(sock, block(2))
     assert arrives(sock, block(9))
     assert not arrives(sock, block(3))
     assert not arrives(sock, block(8))
-    cloak.let_in(padding)
+    let_in(cloak, padding)
     assert not arrives(sock, block(2))
 
 
@@ -59,17 +64,18 @@ def test_there_is_room_for_as_many_as_the_kernel_takes(covered: tuple[SocketFilt
     cloak, _ = covered
     most = next(n for n in range(4096, 0, -1) if instructions_for(n, 0) <= 4096)
     sources = [IPv4Address(0xF0000000 + 2 * i) for i in range(most)]
-    assert cloak.room_for(sources)
-    assert not cloak.room_for([*sources, ip_address("192.0.2.1")])
+    assert cloak.room_for(most, 0)
+    assert not cloak.room_for(most + 1, 0)
     for _ in range(3):
-        cloak.let_in(sources)
+        let_in(cloak, sources)
+        let_in(cloak, sources[1:])
     with pytest.raises(CloakError, match="instructions of 4096"):
-        cloak.let_in([IPv4Address(0xF0000000 + 2 * i) for i in range(4000)])
+        let_in(cloak, [IPv4Address(0xF0000000 + 2 * i) for i in range(4000)])
 
 
 def test_six_words_of_ipv6_pass_the_kernels_own_check(covered: tuple[SocketFilter, socket.socket]) -> None:
     cloak, _ = covered
-    cloak.let_in([ip_address((0x2001 << 112) + (i << 96) + (i << 64) + i) for i in range(290)])
+    let_in(cloak, [ip_address((0x2001 << 112) + (i << 96) + (i << 64) + i) for i in range(290)])
 
 
 def receives(program: Program, *, family: socket.AddressFamily, host: str, payload: bytes, source: str) -> bool:

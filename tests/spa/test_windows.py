@@ -79,3 +79,33 @@ def test_a_connection_spends_the_window_of_its_source_and_no_other() -> None:
     assert windows.spend(A, 443) == frozenset()
     assert windows.open_windows == {Window(A, 444), Window(B, 443)}
     assert windows.expire(11.0) == {Window(A, 444), Window(B, 443)}
+
+
+def test_what_changed_is_remembered_until_somebody_takes_note() -> None:
+    windows = Windows(10)
+    windows.open(A, 443, CONTROL, "device/1", 0.0)
+    windows.open(B, 443, CONTROL, "device/1", 1.0)
+    assert windows.take_changed() == {Window(A, 443), Window(B, 443)}
+    assert windows.take_changed() == set()
+    windows.open(A, 443, TUNNEL, "device/2", 5.0)
+    assert windows.take_changed() == {Window(A, 443)}
+    assert (windows.deadline(A, 443), windows.deadline(B, 443), windows.deadline(B, 444)) == (15.0, 11.0, None)
+    windows.expire(11.0)
+    assert windows.take_changed() == {Window(A, 443), Window(B, 443)}, "one of its grants ended, and the other window"
+    assert (windows.deadline(A, 443), windows.deadline(B, 443)) == (15.0, None)
+
+
+def test_a_key_cannot_hold_more_than_its_share() -> None:
+    windows = Windows(10, most_of_key=3)
+    sources = [IPv4Address(0x0A000000 + i) for i in range(5)]
+    windows.open(B, 443, CONTROL, "device/2", 0.0)
+    for second, source in enumerate(sources[:3]):
+        windows.open(source, 443, CONTROL, "device/1", float(second))
+    windows.open(sources[0], 443, CONTROL, "device/1", 3.0)  # again: now the second is the oldest
+    for source in sources[3:]:
+        windows.open(source, 443, CONTROL, "device/1", 4.0)
+    held = {window.source for window in windows.open_windows}
+    assert held == {B, sources[0], sources[3], sources[4]}
+    assert windows.versions == {4: 3, 6: 1}
+    assert windows.close("device/1") == {Window(source, 443) for source in held - {B}}
+    assert windows.versions[4] == 0

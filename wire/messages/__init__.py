@@ -7,6 +7,7 @@
 
 from wire.messages.link import (
     Acknowledged,
+    CloakTrouble,
     Counters,
     Denial,
     FromGateway,
@@ -85,6 +86,7 @@ __all__ = [
     "Attach",
     "Beat",
     "Blob",
+    "CloakTrouble",
     "Code",
     "ControllerAddress",
     "Counters",

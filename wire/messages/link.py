@@ -131,6 +131,16 @@ class KnockRefused(Message):
     at: Time
 
 
+class CloakTrouble(Message):
+    """Gateway: something happened to what keeps its port dark. `count` times since the last report of this code."""
+
+    type: Literal["cloak.trouble"] = "cloak.trouble"
+    code: Code
+    detail: Text
+    count: Annotated[Count, Field(ge=1)]
+    at: Time
+
+
 class Counters(Message):
     """Gateway: totals since it started, for `status`; sent every few seconds while they change."""
 
@@ -206,7 +216,15 @@ class Ping(Message):
 
 
 FromGateway = Annotated[
-    Hello | Acknowledged | TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | Counters,
+    Hello
+    | Acknowledged
+    | TunnelOpened
+    | TunnelClosed
+    | TunnelRefused
+    | HandshakeRefused
+    | KnockRefused
+    | CloakTrouble
+    | Counters,
     Field(discriminator="type"),
 ]
 ToGateway = Annotated[
