@@ -4,8 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  ?=
 TESTS  ?= tests
+FUZZ   ?=
+FUZZ_SECONDS ?= 60
 
-.PHONY: help env demo lab test check format bench lock clean
+.PHONY: help env demo lab test check format bench fuzz lock clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
@@ -34,14 +36,18 @@ format: $(VENV)/.dev ## put the code into its one shape
 bench: $(VENV)/.run ## benchmarks beside HAProxy and stunnel
 	$(BIN)/python -m bench $(BENCH)
 
+fuzz: $(VENV)/.fuzz ## coverage-guided fuzz tests, FUZZ_SECONDS each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)
+
 LOCK = $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 lock: $(VENV)/.dev ## pin every dependency again, with hashes and no addresses
 	echo uv | $(LOCK) - -o requirements-uv.lock
 	$(LOCK) --group build pyproject.toml -o requirements.lock
 	$(LOCK) --group build --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	$(LOCK) --group fuzz -o requirements-fuzz.lock
 
 clean:           ## forget the environment
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .fuzz build *.egg-info
 
 # Every hash is checked; --no-deps because a lock already holds the whole closure. uv installs in a second what takes pip
 # fifteen; pip steps in where uv cannot reach the index pip was configured for.
@@ -58,6 +64,10 @@ $(VENV)/.run: $(VENV)/bin/uv requirements.lock pyproject.toml
 	@$(call INSTALL,--require-hashes -r requirements.lock)
 	@$(call INSTALL,--no-build-isolation -e .)
 	@$(BIN)/python -m compileall -q certs spa wire console controller gateway client lab
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev requirements-fuzz.lock
+	@$(call INSTALL,--require-hashes -r requirements-fuzz.lock)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock

@@ -121,4 +121,5 @@ class Name:
 
 def _shown(text: str) -> str:
     """``text`` as an error may show it: quoted, escaped and short, for it may come from a stranger."""
-    return ascii(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    shown = ascii(text[: _SHOWN + 1])
+    return shown if len(shown) <= _SHOWN + 2 else f"{shown[:_SHOWN]}...{shown[-1]}"  # cut once more: escapes are long

@@ -87,9 +87,11 @@ def read_answer(section: bytes, request: h11.Request) -> h11.Response | h11.Info
         answer = parser.next_event()
     except h11.RemoteProtocolError as error:
         return BadHead(400, plain(str(error)))
-    if isinstance(answer, h11.Response | h11.InformationalResponse):
-        return answer
-    return BadHead(400, "the gateway answered with something that is no answer to a request")
+    if not isinstance(answer, h11.Response | h11.InformationalResponse):
+        return BadHead(400, "the gateway answered with something that is no answer to a request")
+    if answer.http_version != b"1.1":  # h11 takes any digits
+        return BadHead(400, "the gateway does not speak HTTP/1.1")
+    return answer
 
 
 def values(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -2,20 +2,35 @@
 
 1. Unknown types and unknown fields are refused (`extra="forbid"`): the caller closes the connection and audits it.
 2. Everything is JSON text. Bytes travel as unpadded base64url, times as aware ISO 8601 UTC, identifiers as UUID text.
-3. Text from a peer is bounded in length here, before any role looks at it; what is wrong is told without the value.
+   There is one type for each thing: no number in a string, no truth for a number, no seconds for a time.
+3. Text from a peer is bounded in length here, before any role looks at it; what is wrong is told in one printable line
+   without the value.
+4. A time that was read can be reckoned with: it is in UTC and far from both ends of the calendar.
 """
 
 import base64
 import binascii
-from typing import Annotated, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    TypeAdapter,
+)
 from pydantic import ValidationError as PydanticValidationError
 
 from wire.errors import RemoteError
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 USER = r"^[a-z0-9]([a-z0-9._@-]{0,62}[a-z0-9])?$"
+YEARS: Final = range(1970, 9000)
+"""Python's calendar ends in 9999, and a time near its ends can neither be moved to another zone nor added to."""
 
 
 def _bytes_from_text(value: object) -> object:
@@ -31,6 +46,12 @@ def _text_from_bytes(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
+def _in_utc(value: datetime) -> datetime:
+    if value.year not in YEARS:
+        raise ValueError(f"not a year from {YEARS.start} to {YEARS.stop - 1}")
+    return value.astimezone(UTC)
+
+
 Blob = Annotated[bytes, BeforeValidator(_bytes_from_text), PlainSerializer(_text_from_bytes, when_used="json")]
 Key64 = Annotated[Blob, Field(min_length=64, max_length=64)]
 Hash32 = Annotated[Blob, Field(min_length=32, max_length=32)]
@@ -44,7 +65,7 @@ CsrPem = Annotated[str, Field(max_length=8_192)]
 Host = Annotated[str, Field(min_length=1, max_length=253)]
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """How many: what every database and every reader of an export can hold."""
-Time = AwareDatetime
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class Message(BaseModel):
@@ -84,7 +105,7 @@ M = TypeVar("M", bound=Message)
 def decode(adapter: TypeAdapter[T], text: str | bytes) -> T:
     """The message in `text`, for `from_client`, `to_client`, `from_gateway`, `to_gateway`. Raises RemoteError."""
     try:
-        return adapter.validate_json(text)
+        return adapter.validate_json(text, strict=True)
     except PydanticValidationError as error:
         raise RemoteError(_first_problem(error)) from None
 
@@ -92,14 +113,14 @@ def decode(adapter: TypeAdapter[T], text: str | bytes) -> T:
 def parse(model: type[M], text: str | bytes) -> M:
     """The one message `model` in `text` (an HTTP body). Raises RemoteError."""
     try:
-        return model.model_validate_json(text)
+        return model.model_validate_json(text, strict=True)
     except PydanticValidationError as error:
         raise RemoteError(_first_problem(error)) from None
 
 
 def _first_problem(error: PydanticValidationError) -> str:
-    """Where and what, never the value: it may be a password."""
+    """Where and what, never the value: it may be a password. Names of unknown fields are the peer's own text."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "message"
     what = "no such type" if first["type"] == "union_tag_invalid" else first["msg"]
-    return f"{where[:128]}: {what[:128]}"
+    return "".join(char if " " <= char <= "~" else "?" for char in f"{where[:128]}: {what[:128]}")
