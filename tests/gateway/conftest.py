@@ -196,9 +196,9 @@ def make_lease() -> Callable[..., Lease]:
 
 @pytest.fixture
 def eventually() -> Any:
-    """Waits until a condition holds; the test fails if it does not within five seconds."""
+    """Waits until a condition holds; the test fails if it does not within half a minute."""
 
-    async def wait(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async def wait(condition: Callable[[], object], seconds: float = 30.0) -> None:
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)

@@ -15,6 +15,7 @@ import pytest
 from spa.cloak import CloakName, try_out
 from spa.door import wall_clock_us
 from spa.errors import CloakError, DoorError, Unreachable
+from spa.limits import DRAIN_BATCH
 from spa.packet import Knock, KnockKind, encode
 from spa.sender import send_knock
 from spa.windows import Windows
@@ -51,21 +52,33 @@ async def scan(place: tuple[str, int], source: str) -> str:
         except ConnectionResetError:
             return "reset"
         except TimeoutError:
-            return "filtered"
+            if (state := kernel_says(probe)) != "connected":  # the loop may have been late, the kernel never is
+                return state
         try:
             async with asyncio.timeout(SILENCE):
                 return "reset" if await loop.sock_recv(probe, 1) == b"" else "open"
         except ConnectionResetError:
             return "reset"
         except TimeoutError:
-            return "open"
+            return "open" if kernel_says(probe) == "connected" else "reset"
+
+
+def kernel_says(probe: socket.socket) -> str:
+    """What became of a connection, whoever has looked at it: connected, closed, reset or filtered."""
+    match probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        case errno.ECONNREFUSED:
+            return "closed"
+        case errno.ECONNRESET:
+            return "reset"
+    info = probe.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    return {1: "connected", 2: "filtered"}.get(info[0], "reset")  # TCP_ESTABLISHED, TCP_SYN_SENT
 
 
 def dark(cloak: CloakName) -> str:
     return "closed" if cloak is CloakName.ON_DEMAND else "filtered"
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Lets the loop run until it is so."""
     end = time.monotonic() + seconds
     while not condition():
@@ -77,7 +90,7 @@ async def passes_bytes(v: Any, sock: socket.socket) -> bool:
     """Both ways, through the accepted connection that is the other end of `sock`."""
     loop = asyncio.get_running_loop()
     word = secrets.token_bytes(8)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await loop.sock_sendall(sock, word)
         there = await loop.sock_recv(accepted(v, sock)[0], 8)
         await loop.sock_sendall(accepted(v, sock)[0], there)
@@ -334,12 +347,10 @@ async def test_a_flood_starves_neither_the_loop_nor_a_knock(visit: Any) -> None:
     flood = await asyncio.create_subprocess_exec(sys.executable, "-c", code, place.host, str(place.port))
     try:
         await until(lambda: v.door.counters.get("dropped.locator", 0) > 1000)
-        late, end = 0.0, time.monotonic() + 0.5
-        while time.monotonic() < end:
-            before = time.monotonic()
-            await asyncio.sleep(0.001)
-            late = max(late, time.monotonic() - before)
-        assert late < 0.25
+        for _ in range(200):  # whoever else waits for the loop gets it after a batch, not after the flood
+            before = v.door.counters["dropped.locator"]
+            await asyncio.sleep(0)
+            assert v.door.counters["dropped.locator"] - before <= 2 * DRAIN_BATCH
         (await v.connect(v.host(2))).close()
     finally:
         await flood.wait()
