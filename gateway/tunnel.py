@@ -191,6 +191,8 @@ class Tunnel(asyncio.Protocol):
         if reason := self._age.look(carried, limits, now):
             self.cut(reason)
             return None
+        if self._age.quiet:
+            self.transport.shrink()
         return self._age.next_look(limits, now)
 
     def _limits(self, relay: Relay | UdpRelay) -> Lifetimes:

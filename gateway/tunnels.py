@@ -181,11 +181,10 @@ class Tunnels:
         self._deadlines.drop(tunnel)
         return None if self._group is None else self._group.create_task(tunnel.serve(request))
 
-    def carrying(self, tunnel: Tunnel, due: float | None) -> None:
+    def carrying(self, tunnel: Tunnel, due: float) -> None:
         """It carries bytes, and is to be looked at when it is `due`."""
         self.opened += 1
-        if due is not None:
-            self._due_at(tunnel, due)
+        self._due_at(tunnel, due)
 
     def end(self, tunnel: Tunnel) -> None:
         """Forgets a tunnel."""

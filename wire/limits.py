@@ -57,6 +57,11 @@ is parked."""
 READ_SIZE: Final = 262_144
 """The receive buffer, one for each event loop: larger reads mean fewer turns of it; idle connections hold none."""
 
+TURN_READS: Final = 4
+"""Full reads of one socket in one turn of the event loop, then the others have theirs: a mebibyte, about a millisecond.
+
+Without it libuv reads up to 32 times from a socket that is never empty."""
+
 WRITE_HIGH: Final = 262_144
 """Bytes waiting for a slow reader before the sender is paused: about one read, so memory stays near it."""
 
@@ -64,7 +69,7 @@ WRITE_LOW: Final = 65_536
 """Bytes waiting when the sender may go on."""
 
 SLICE: Final = 65_536
-"""How much is sealed or opened in one go: the memory BIOs of a connection keep the size of the largest."""
+"""How much is sealed in one go: the memory BIO of a connection keeps the size of the largest until it is quiet."""
 
 MAX_POST_HANDSHAKE: Final = 32
 """Handshake messages (KeyUpdate, tickets) a peer may send after the handshake; each costs us a key schedule.

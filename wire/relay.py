@@ -5,7 +5,8 @@
 2. Half-close goes both ways: the end of one direction ends that direction only.
 3. A side that breaks off before its end resets the other, so a cut stream never looks like a whole one. One that breaks
    off after its end leaves the other what it is still owed.
-4. `cut` resets both sides at once: what the kernel still holds is thrown away too.
+4. One tunnel that is never out of bytes leaves every turn of the event loop to the others (`limits.TURN_READS`).
+5. `cut` resets both sides at once: what the kernel still holds is thrown away too.
 """
 
 import asyncio
@@ -79,9 +80,10 @@ class Relay:
         if isinstance(held, Held):
             to_tls += held.early
             self.bytes_to_tls = len(to_tls)
-        plain.set_protocol(_PlainSide(self, plain, tls))
+        side = _PlainSide(self, plain, tls)
+        plain.set_protocol(side)
         plain.set_write_buffer_limits(limits.WRITE_HIGH, limits.WRITE_LOW)
-        tls.set_protocol(_TlsSide(self, plain))
+        tls.set_protocol(_TlsSide(self, plain, side))
         plain.resume_reading()
         tls.resume_reading()
         if to_tls:
@@ -159,9 +161,11 @@ class Relay:
 class _TlsSide(asyncio.Protocol):
     """Takes plaintext from the TLS transport, and its signals."""
 
-    def __init__(self, relay: Relay, plain: asyncio.Transport) -> None:
+    __slots__ = ("_other", "_push", "_relay")
+
+    def __init__(self, relay: Relay, plain: asyncio.Transport, other: "_PlainSide") -> None:
         self._relay = relay
-        self._plain = plain
+        self._other = other
         self._push = Outlet(plain).push
 
     def view_received(self, view: memoryview) -> None:
@@ -173,10 +177,10 @@ class _TlsSide(asyncio.Protocol):
         return True
 
     def pause_writing(self) -> None:
-        self._plain.pause_reading()
+        self._other.hold()
 
     def resume_writing(self) -> None:
-        self._plain.resume_reading()
+        self._other.go_on()
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._relay.tls_gone()
@@ -185,17 +189,43 @@ class _TlsSide(asyncio.Protocol):
 class _PlainSide(asyncio.BufferedProtocol):
     """Takes bytes from the plain transport, and its signals."""
 
+    __slots__ = ("_full_reads", "_held", "_plain", "_relay", "_tls")
+
     def __init__(self, relay: Relay, plain: asyncio.Transport, tls: TlsTransport) -> None:
         self._relay = relay
         self._plain = plain
         self._tls = tls
+        self._held = False
+        self._full_reads = 0
 
     def get_buffer(self, _sizehint: int) -> memoryview:
         return receive_buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
         self._relay.bytes_to_tls += nbytes
-        self._tls.write(receive_buffer()[:nbytes])
+        buffer = receive_buffer()
+        if nbytes == limits.READ_SIZE:
+            self._full_reads += 1
+            if self._full_reads % limits.TURN_READS == 0:
+                self._plain.pause_reading()
+                asyncio.get_running_loop().call_soon(self._next_turn)
+            self._tls.write(buffer)
+        else:
+            self._tls.write(buffer[:nbytes])
+
+    def hold(self) -> None:
+        """The other side has enough."""
+        self._held = True
+        self._plain.pause_reading()
+
+    def go_on(self) -> None:
+        """The other side takes more."""
+        self._held = False
+        self._plain.resume_reading()
+
+    def _next_turn(self) -> None:
+        if not (self._held or self._plain.is_closing()):
+            self._plain.resume_reading()
 
     def eof_received(self) -> bool:
         self._relay.plain_ended()

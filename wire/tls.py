@@ -26,6 +26,7 @@ from certs.errors import BadCertificate
 from certs.identity import Identity
 from certs.issue import load_private_key
 from certs.names import Name, Purpose
+from certs.proved import Proved
 from certs.trust import Trust
 from certs.verify import name_of
 from wire import limits
@@ -133,12 +134,12 @@ class ServerTls(_Policy):
         alpn: Sequence[str | bytes] = (limits.ALPN_TUNNEL, limits.ALPN_HTTP),
     ) -> None:
         super().__init__(alpn)
-        self._domain = trust.domain
         self._require_client = require_client
-        self._anchors = trust.only(*accept)
+        anchors = trust.only(*accept)
+        self._proved = Proved(anchors, trust.domain)
         # The whole chain up to the root: a pinned client has nothing else to verify it with.
         self._use(identity, dict.fromkeys((*identity.chain[1:], trust.root)))
-        self._trust_only(self._anchors)
+        self._trust_only(anchors)
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
         self._context.set_alpn_select_callback(self._select_alpn)
@@ -154,13 +155,16 @@ class ServerTls(_Policy):
     def judge(self, connection: SSL.Connection) -> Judged:
         """Who the peer is, once the handshake is done. Raises TlsRefused."""
         group = self._check_parameters(connection)
-        chain = connection.get_verified_chain(as_cryptography=True)
+        chain = connection.get_verified_chain()
         if not chain:
             if self._require_client or connection.get_peer_certificate() is not None:
                 raise TlsRefused("no_certificate", "the peer showed no certificate")
             return Judged(None, None, group, connection.get_alpn_proto_negotiated(), None)
-        name = _name_of(chain, self._anchors, self._domain, server=False)
-        return Judged(name, chain[0], group, connection.get_alpn_proto_negotiated(), None)
+        try:
+            proof = self._proved.name_of([_der(each) for each in chain], datetime.now(UTC))
+        except BadCertificate as error:
+            raise TlsRefused(error.reason, str(error)) from None
+        return Judged(proof.name, proof.leaf, group, connection.get_alpn_proto_negotiated(), None)
 
     def abandon_pending(self) -> None:
         """Refuse every peer not verified yet: the server is stopping."""
@@ -254,6 +258,10 @@ def _notice(connection: SSL.Connection, certificate: crypto.X509, error: int, de
         which = "the certificate" if depth == 0 else "the certificate's authority"
         connection.set_app_data(Noticed(TlsRefused(reason, f"{which} {sentence}"), certificate.to_cryptography()))
     return bool(ok)
+
+
+def _der(certificate: crypto.X509) -> bytes:
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def _trust_in_pin(presented: Sequence[x509.Certificate], pin: Pin) -> Trust:

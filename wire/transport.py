@@ -6,7 +6,8 @@
    the protocol does not take is left in the socket.
 4. A protocol with `view_received(view)` gets the plaintext of one socket read as a view it must copy or pass on before
    it returns; others get `data_received`, also once a read.
-5. After `close` the protocol hears nothing but `connection_lost`, which comes when the socket is gone.
+5. A socket that is never empty has its share of a turn of the event loop and no more (`limits.TURN_READS`).
+6. After `close` the protocol hears nothing but `connection_lost`, which comes when the socket is gone.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from wire.outlet import Outlet
 from wire.records import Records, receive_buffer
 
 _SLICE: Final = limits.SLICE
+_FULL: Final = limits.READ_SIZE
 _NOBODY: Final = asyncio.Protocol()
 
 
@@ -41,6 +43,7 @@ class TlsTransport(asyncio.Transport):
         self._records = records
         self._outlet = Outlet(lower)
         self._paused = False
+        self._full_reads = 0
         self._eof_sent = False
         self._eof_received = False
         self._fin_received = False
@@ -140,6 +143,13 @@ class TlsTransport(asyncio.Transport):
         """What waits for the socket, in ciphertext."""
         return self._lower.get_write_buffer_size()
 
+    def shrink(self) -> None:
+        """Give back the memory of a connection that was busy and is not."""
+        if not self._closing:
+            if ciphertext := self._records.outgoing():
+                self._outlet.push(ciphertext)
+            self._records.shrink()
+
     def is_closing(self) -> bool:
         """Whether `close` or `abort` was called, or the connection is gone."""
         return self._closing
@@ -169,6 +179,8 @@ class TlsTransport(asyncio.Transport):
         if self._paused:
             self._records.keep(nbytes)
             return
+        if nbytes == _FULL:
+            self._let_others()
         try:
             opened = self._records.open(nbytes)
         except TlsRefused as refused:
@@ -177,17 +189,29 @@ class TlsTransport(asyncio.Transport):
         if opened:
             if self._view_received is not None:
                 self._view_received(opened)
-            elif isinstance(self._protocol, asyncio.BufferedProtocol):
-                _fill(self._protocol, opened)
             else:
-                self._protocol.data_received(bytes(opened))  # type: ignore[attr-defined]  # the one kind left
-        if self._records.ended and not (self._eof_received or self._paused or self._closing):
+                _deliver(self._protocol, opened)
+        if self._records.waiting:
+            self._loop.call_soon(self.received, 0)
+        elif self._records.ended and not (self._eof_received or self._paused or self._closing):
             self._eof_received = True
             if not self._protocol.eof_received():  # type: ignore[attr-defined]  # stream protocols have it
                 self.close()
 
+    def _let_others(self) -> None:
+        self._full_reads += 1
+        if self._full_reads % limits.TURN_READS == 0:
+            self._lower.pause_reading()
+            self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if not (self._paused or self._closing or self._lower.is_closing()):
+            self._lower.resume_reading()
+
     def ciphertext_ended(self) -> None:
         """The peer's FIN: clean only after its close_notify."""
+        while self._records.waiting and not (self._paused or self._closing):
+            self.received(0)
         self._fin_received = True
         if not self._records.ended and not self._closing:
             self.fail(Truncated("the connection ended without the peer's close_notify"))
@@ -209,15 +233,19 @@ class TlsTransport(asyncio.Transport):
             protocol.connection_lost(self._error or exc)
 
 
-def _fill(protocol: asyncio.BufferedProtocol, opened: memoryview) -> None:
-    """Hand plaintext to a protocol that brings its own buffer."""
-    data = memoryview(bytes(opened))
-    while data:
-        buffer = memoryview(protocol.get_buffer(len(data))).cast("B")
-        taken = min(len(buffer), len(data))
-        buffer[:taken] = data[:taken]
+def _deliver(protocol: asyncio.BaseProtocol, opened: memoryview) -> None:
+    """Hand plaintext to a protocol that takes bytes, or brings its own buffer."""
+    data = bytes(opened)
+    if not isinstance(protocol, asyncio.BufferedProtocol):
+        protocol.data_received(data)  # type: ignore[attr-defined]  # the one kind left
+        return
+    left = memoryview(data)
+    while left:
+        buffer = memoryview(protocol.get_buffer(len(left))).cast("B")
+        taken = min(len(buffer), len(left))
+        buffer[:taken] = left[:taken]
         protocol.buffer_updated(taken)
-        data = data[taken:]
+        left = left[taken:]
 
 
 class _Ciphertext(asyncio.BufferedProtocol):

@@ -29,7 +29,16 @@ def test_a_tunnel_ends_for_its_reason_and_at_its_time(limits: Lifetimes, looks: 
 
 @pytest.mark.parametrize(
     ("limits", "now", "look"),
-    [(NONE, 3.0, None), (IDLE, 3.0, 5.0), (LIFE, 3.0, 20.0), (BOTH, 3.0, 5.0), (BOTH, 19.0, 20.0)],
+    [(NONE, 3.0, 33.0), (IDLE, 3.0, 5.0), (LIFE, 3.0, 20.0), (BOTH, 3.0, 5.0), (BOTH, 19.0, 20.0)],
 )
-def test_the_next_look_is_in_time_for_both(limits: Lifetimes, now: float, look: float | None) -> None:
+def test_the_next_look_is_in_time_for_both(limits: Lifetimes, now: float, look: float) -> None:
     assert Age(0.0).next_look(limits, now) == look
+
+
+def test_a_tunnel_is_quiet_between_two_looks_that_saw_the_same() -> None:
+    age = Age(0.0)
+    quiet = []
+    for now, count in enumerate((0, 5, 5, 6, 6)):
+        age.look(count, NONE, float(now))
+        quiet.append(age.quiet)
+    assert quiet == [True, False, True, False, True]

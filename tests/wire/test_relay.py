@@ -1,7 +1,9 @@
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -125,14 +127,14 @@ async def test_a_client_that_does_not_read_stops_the_resource(wire: Wire) -> Non
     far = await relay_of(wire)
     far.client.transport.pause_reading()
     sending = asyncio.ensure_future(far.loop.sock_sendall(far.plain, bytes(60_000_000)))
-    await until(lambda: not far.relay._plain.is_reading())
+    await until(lambda: far.relay._plain.get_protocol()._held)
     held = far.relay._tls.get_write_buffer_size()
     assert limits.WRITE_HIGH < held <= 2 * limits.READ_SIZE + 70_000
     assert not sending.done()
     far.client.transport.resume_reading()
     await far.client.wait_for(60_000_000)
     await sending
-    assert far.relay._plain.is_reading()
+    assert not far.relay._plain.get_protocol()._held
 
 
 async def test_a_resource_that_does_not_read_stops_the_client(wire: Wire) -> None:
@@ -163,7 +165,7 @@ async def test_a_cut_throws_away_what_a_slow_reader_is_owed(wire: Wire) -> None:
     far = await relay_of(wire)
     far.client.transport.pause_reading()
     sending = asyncio.ensure_future(far.loop.sock_sendall(far.plain, bytes(60_000_000)))
-    await until(lambda: not far.relay._plain.is_reading())
+    await until(lambda: far.relay._plain.get_protocol()._held)
     far.relay.cut("revoked")
     assert await far.closed() == "revoked"
     with pytest.raises(ConnectionError):
@@ -277,3 +279,55 @@ async def test_a_plain_side_is_read_at_most_once_before_the_relay_begins() -> No
     assert len(held.early) <= 262_144
     plain.abort()
     far.close()
+
+
+TURN = limits.TURN_READS * limits.READ_SIZE
+
+
+async def most_in_a_turn(count: Callable[[], int], enough: int) -> int:
+    """How many bytes were counted in one turn of the event loop at most, until `enough` were."""
+    most, before = 0, count()
+    async with asyncio.timeout(60):
+        while before < enough:
+            await asyncio.sleep(0)
+            now = count()
+            most, before = max(most, now - before), now
+    return most
+
+
+async def test_a_turn_of_the_loop_carries_so_much_and_no_more_from_one_tunnel(wire: Wire) -> None:
+    """Somebody in another thread keeps a socket full: only the relay decides how much it takes at a time."""
+    far = await relay_of(wire)
+    size = 60_000_000
+    far.plain.settimeout(30)
+    sending = asyncio.create_task(asyncio.to_thread(far.plain.sendall, bytes(size)))
+    assert await most_in_a_turn(lambda: far.relay.bytes_to_tls, size) <= TURN
+    await sending
+    assert await far.client.wait_for(size) == bytes(size)
+
+
+async def test_a_busy_tunnel_leaves_turns_to_the_quiet_ones(wire: Wire) -> None:
+    busy, quiet = await relay_of(wire), [await relay_of(wire) for _ in range(10)]
+    busy.plain.settimeout(30)
+    stop = asyncio.Event()
+
+    def keep_it_full() -> None:
+        with contextlib.suppress(OSError):
+            while not stop.is_set():
+                busy.plain.sendall(bytes(limits.READ_SIZE))
+
+    filling = asyncio.create_task(asyncio.to_thread(keep_it_full))
+    await until(lambda: busy.relay.bytes_to_tls > TURN)
+    meanwhile = []
+    for far in quiet * 5:
+        before = busy.relay.bytes_to_tls
+        far.client.transport.write(b"?")
+        assert await far.read(1) == b"?"
+        await far.loop.sock_sendall(far.plain, b"!")
+        await far.client.wait_for(len(far.client.received) + 1)
+        meanwhile.append(busy.relay.bytes_to_tls - before)
+    # There and back: four reads of the loop, and the turn each of them may have to wait for.
+    assert sorted(meanwhile)[len(meanwhile) // 2] <= 8 * TURN
+    stop.set()
+    busy.relay.cut("enough")
+    await filling
