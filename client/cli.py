@@ -108,17 +108,21 @@ def resources(state: StateOption = None, json: JsonOption = False) -> None:
     )
 
 
-@app.command(epilog="Example: gloam forward wiki --listen 127.0.0.1:8080")
+@app.command(epilog="Example: gloam forward wiki --listen 127.0.0.1:8080   or: gloam forward dns/udp")
 def forward(
-    resource: ResourceArgument,
+    resource: Annotated[
+        str, typer.Argument(metavar="RESOURCE[:PORT][/udp]", help="The resource, as gloam resources names it.")
+    ],
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 finds a free one.")
     ] = "127.0.0.1:0",
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Listen on a local port; each connection goes to the resource through a tunnel."""
-    from client.forward import Forward, Listening
+    """Listen on a local port; each connection, or each sender of datagrams, gets a tunnel to the resource."""
+    from client.datagrams import UdpForward
+    from client.forward import Forward
+    from client.listen import Listening
     from client.loop import run_until_signalled
     from client.reach import parse_target
     from console.address import BadAddress, HostPort
@@ -137,14 +141,16 @@ def forward(
             "port": listening.address.port,
             "resource": listening.resource,
             "resource_port": listening.port,
+            "protocol": listening.protocol,
         }
-        output.row(document, f"{listening.address} leads to {listening.resource}:{listening.port}")
+        output.row(document, str(listening))
 
     def tell(problem: str) -> None:
         sys.stderr.write(f"{PROG}: {visible(problem)}\n")
         sys.stderr.flush()
 
-    serving = Forward(_enrolled(state), parse_target(resource), tell)
+    target = parse_target(resource, udp=True)
+    serving = (UdpForward if target.protocol == "udp" else Forward)(_enrolled(state), target, tell)
     run_until_signalled(serving.run(address, announce))
 
 

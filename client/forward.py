@@ -10,34 +10,21 @@ Laws:
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from client.listen import Announce, Listening, Told, bind
 from client.reach import find_way, open_tunnel
 from client.session import Target
 from client.state import ClientState
 from client.tunnel import Tunnels
 from console.address import HostPort
-from console.errors import CommandError, ExitCode
+from console.errors import CommandError
 from wire.errors import WireError
 from wire.farewell import reset
 from wire.relay import Held
 
-BACKLOG: Final = 512
 MAX_CONNECTIONS: Final = 4096
 """At a time: each holds two descriptors, and the usual limit of a process is higher only for services."""
-
-Told = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where a forward listens, and for what."""
-
-    address: HostPort
-    resource: str
-    port: int
 
 
 class Forward:
@@ -49,12 +36,12 @@ class Forward:
         self._tell = tell
         self._tunnels = Tunnels(state, state.profile())
 
-    async def run(self, listen: HostPort, announce: Callable[[Listening], None]) -> None:
+    async def run(self, listen: HostPort, announce: Announce) -> None:
         """Serves until cancelled; then every connection is cut. Raises CommandError if it cannot begin."""
         way = await find_way(self._state, self._target)
-        listener = await _bind(listen)
+        listener = await bind(listen, socket.SOCK_STREAM)
         host, port = listener.getsockname()[:2]
-        announce(Listening(HostPort(host, port), way.resource.name, way.resource.port))
+        announce(Listening(HostPort(host, port), way.resource.name, way.resource.port, "tcp"))
         loop = asyncio.get_running_loop()
         slots = asyncio.Semaphore(MAX_CONNECTIONS)
         try:
@@ -103,24 +90,3 @@ async def _accepted(loop: asyncio.AbstractEventLoop, listener: socket.socket) ->
         with contextlib.suppress(OSError):
             local.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return local
-
-
-async def _bind(listen: HostPort) -> socket.socket:
-    fix = "choose another with --listen HOST:PORT (port 0 finds a free one)"
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        family, kind, protocol, _name, address = found[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)  # noqa: FBT003 - the one argument it has
-        except BaseException:
-            listener.close()
-            raise
-    except OSError as error:
-        raise CommandError(f"cannot listen on {listen}: {error.strerror}", fix, ExitCode.FAILED) from error
-    return listener

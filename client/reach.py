@@ -18,12 +18,18 @@ from client.tunnel import Tunnel, TunnelDenied, Tunnels
 from console.errors import CommandError, ExitCode
 
 
-def parse_target(text: str) -> Target:
-    """`RESOURCE[:PORT]` as typed. Raises CommandError (usage)."""
+def parse_target(text: str, *, udp: bool = False) -> Target:
+    """`RESOURCE[:PORT]` as typed; with `udp`, `/udp` behind it is good too. Raises CommandError (usage)."""
     target = Target.parse(text)
     if target is None:
         raise CommandError(f"{text!r} is not RESOURCE or RESOURCE:PORT", "see gloam resources", ExitCode.USAGE)
+    if target.protocol == "udp" and not udp:
+        raise CommandError(f"{target} means datagrams, which this cannot carry", _forward(target.name), ExitCode.USAGE)
     return target
+
+
+def _forward(name: str) -> str:
+    return f"use a local port: gloam forward {name}/udp"
 
 
 async def find_way(state: ClientState, target: Target, *, fresh: bool = False) -> RouteAnswer:
@@ -35,8 +41,10 @@ async def find_way(state: ClientState, target: Target, *, fresh: bool = False) -
     answer = await ask_session(state, asked)
     if not isinstance(answer, RouteAnswer):
         raise CommandError("the agent answered something else", "run gloam logout and log in again")
-    if answer.resource.protocol == "udp":
-        raise CommandError(f"{target.name} is reached over UDP, tunnels carry TCP", "ask for its TCP resource, if any")
+    if answer.resource.protocol == "udp" and target.protocol != "udp":
+        raise CommandError(f"{target.name} is a UDP resource", _forward(target.name))
+    if answer.resource.protocol != "udp" and target.protocol == "udp":
+        raise CommandError(f"{target.name} is not a UDP resource", f"ask for {target.name} without /udp")
     return answer
 
 

@@ -11,9 +11,12 @@ Laws:
 import difflib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from wire.messages import GatewayAddress, ResourceView, SessionView
+
+Carried = Literal["tcp", "udp"]
+"""What a tunnel carries: bytes or datagrams."""
 
 FIRST_WAIT: Final = 0.25
 LONGEST_WAIT: Final = 15.0
@@ -39,22 +42,27 @@ class NoRoute:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a person typed: `RESOURCE` or `RESOURCE:PORT`."""
+    """What a person typed: `RESOURCE` or `RESOURCE:PORT`, and `/udp` behind it for datagrams."""
 
     name: str
     port: int | None = None
+    protocol: Carried = "tcp"
 
     @classmethod
     def parse(cls, text: str) -> "Target | None":
         """The target in `text`, or None where it is not one."""
-        name, colon, port = text.strip().lower().partition(":")
+        where, slash, protocol = text.strip().lower().partition("/")
+        name, colon, port = where.partition(":")
         if not name or (colon and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= 65_535)):  # noqa: PLR2004
             return None
-        return cls(name, int(port) if colon else None)
+        if slash and protocol not in {"tcp", "udp"}:
+            return None
+        return cls(name, int(port) if colon else None, "udp" if protocol == "udp" else "tcp")
 
     def __str__(self) -> str:
         """As it is typed."""
-        return self.name if self.port is None else f"{self.name}:{self.port}"
+        where = self.name if self.port is None else f"{self.name}:{self.port}"
+        return f"{where}/udp" if self.protocol == "udp" else where
 
 
 def renewal_due(received: datetime, valid_until: datetime) -> datetime:

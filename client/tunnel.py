@@ -10,7 +10,7 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -23,9 +23,11 @@ from client.clock import Clock
 from client.dial import DEADLINE, CannotReach, Door, open_tls
 from client.profile import Profile
 from client.state import ClientState
+from console.address import HostPort
 from console.errors import CommandError
 from spa.packet import KnockKind
-from wire.connect import Accepted, ClientHandshake, NeedMore, Refused
+from wire.connect import Accepted, ClientHandshake, NeedMore, Refused, UdpHandshake, Upgraded
+from wire.datagrams import Datagrams
 from wire.errors import RemoteError
 from wire.messages import GatewayAddress
 from wire.relay import Relay
@@ -45,12 +47,12 @@ class TunnelDenied(Exception):  # noqa: N818 - reads as what it is
 
 
 class _Connecting(asyncio.Protocol):
-    """The client's side of CONNECT; once it is answered it stops reading, and the relay takes over."""
+    """The client's side of the request; once it is answered it stops reading, and whoever carries takes over."""
 
-    def __init__(self, name: str, port: int) -> None:
-        self._handshake = ClientHandshake(name, port)
+    def __init__(self, handshake: ClientHandshake | UdpHandshake) -> None:
+        self._handshake = handshake
         self._transport: asyncio.Transport | None = None
-        self.answer: asyncio.Future[Accepted | Refused] = asyncio.get_running_loop().create_future()
+        self.answer: asyncio.Future[Accepted | Upgraded | Refused] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask at once."""
@@ -64,7 +66,7 @@ class _Connecting(asyncio.Protocol):
             return
         answer = self._handshake.receive(data)
         if not isinstance(answer, NeedMore):
-            if isinstance(answer, Accepted) and self._transport is not None:
+            if not isinstance(answer, Refused) and self._transport is not None:
                 self._transport.pause_reading()
             self.answer.set_result(answer)
 
@@ -84,7 +86,7 @@ class _Connecting(asyncio.Protocol):
 
 @dataclass(slots=True)
 class Tunnel:
-    """An accepted tunnel that nothing flows through yet: call `relay` with the local side, or `abort`."""
+    """An accepted tunnel that nothing flows through yet: call `relay`, or `datagrams`, or `abort`."""
 
     gateway: str
     transport: TlsTransport
@@ -93,6 +95,10 @@ class Tunnel:
     def relay(self, plain: asyncio.Transport) -> Relay:
         """Copies between the tunnel and `plain` from now on."""
         return Relay(self.transport, plain, to_plain=self._first)
+
+    def datagrams(self, deliver: Callable[[bytes], None]) -> Datagrams:
+        """Carries datagrams from now on; `deliver` gets those that arrive."""
+        return Datagrams(self.transport, deliver, early=self._first)
 
     def abort(self) -> None:
         """Gives the tunnel up."""
@@ -129,7 +135,7 @@ class Tunnels:
     async def _through(self, gateway: GatewayAddress, way: RouteAnswer, deadline: float) -> Tunnel:
         tls = self._tls_for(gateway, way)
         door = gateway_door(gateway, way, self._profile, self._state.knock_secret(), deadline)
-        transport, protocol = await open_tls(door.dial, tls, lambda: _Connecting(way.resource.name, way.resource.port))
+        transport, protocol = await open_tls(door.dial, tls, lambda: _Connecting(_handshake(gateway, way)))
         try:
             async with asyncio.timeout(ANSWER_DEADLINE):
                 answer = await protocol.answer
@@ -143,7 +149,7 @@ class Tunnels:
             raise
         self._silent.pop(gateway.name, None)
         match answer:
-            case Accepted():
+            case Accepted() | Upgraded():
                 return Tunnel(gateway.name, transport, answer.rest)
             case Refused():
                 transport.close()
@@ -162,6 +168,14 @@ class Tunnels:
             name = Name(self._profile.domain, NameKind.GATEWAY, gateway.name)
             kept = self._tls[gateway.name] = (identity, ClientTls(identity, self._trust, name))
         return kept[1]
+
+
+def _handshake(gateway: GatewayAddress, way: RouteAnswer) -> ClientHandshake | UdpHandshake:
+    """What this resource is asked for with."""
+    name, port = way.resource.name, way.resource.port
+    if way.resource.protocol == "udp":
+        return UdpHandshake(name, port, str(HostPort(gateway.tls.host, gateway.tls.port)))
+    return ClientHandshake(name, port)
 
 
 def gateway_door(

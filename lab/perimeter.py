@@ -66,7 +66,7 @@ class Client:
         process = await Process.start(
             f"forward {resource} of {self.name}",
             self.argv("forward", resource, "--listen", listen, "--json"),
-            log=self.state / f"forward-{resource.replace(':', '-')}.log",
+            log=self.state / f"forward-{resource.replace(':', '-').replace('/', '-')}.log",
             env=self._env,
             awaited=b'"listen"',
         )

@@ -1,0 +1,177 @@
+"""A resource that speaks UDP: a real DNS server behind the gateway, asked with dig through `gloam forward`."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from lab.perimeter import Client
+from lab.processes import Process, finish
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PATIENCE = 60
+QUESTIONS = 200
+FAILED, USAGE, DENIED = 1, 2, 4
+PARTS = [f"{number:02}-" + "x" * 197 for number in range(15)]
+"""A TXT record of 3,000 bytes: more than DNS has room for without EDNS, and more than an Ethernet frame."""
+
+
+@pytest.fixture(scope="module")
+def path() -> Callable[[str, str], str]:
+    import shutil
+
+    def find(name: str, package: str) -> str:
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+        if found is None:
+            pytest.skip(f"needs {name}: apt-get install {package}")
+        return found
+
+    return find
+
+
+def free_port() -> int:
+    """A port nobody uses on ::1."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
+        found.bind(("::1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alice(shared_stage: Any, path: Callable[[str, str], str]) -> AsyncIterator[Client]:
+    """She may reach the DNS server, under one name for its IPv4 and one for its IPv6 address."""
+    perimeter = shared_stage.perimeter
+    host, port = perimeter.block.address(150), free_port()
+    argv = [
+        path("dnsmasq", "dnsmasq-base"), "--no-daemon", "--conf-file=/dev/null", "--pid-file", "--no-resolv",
+        "--no-hosts", "--bind-interfaces", f"--listen-address={host}", "--listen-address=::1", f"--port={port}",
+        "--edns-packet-max=4096", f"--txt-record=large.corp,{','.join(PARTS)}",
+        *(f"--host-record=host{number}.corp,10.1.2.{number}" for number in range(QUESTIONS)),
+    ]  # fmt: skip
+    server = await Process.start("dnsmasq", argv, log=perimeter.directory / "dnsmasq.log", awaited=b"started")
+    await server.ready()
+    await perimeter.add_resource("dns", gateways=["edge"], target=f"{host}:{port}/udp", port=53)
+    await perimeter.add_resource("dns6", gateways=["edge"], target=f"[::1]:{port}/udp", port=53)
+    client: Client = await shared_stage.person("alice")
+    for name in ("dns", "dns6"):
+        await perimeter.admin_json("grant", "add", "--user", "alice", "--resource", name)
+    yield client
+    await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def forwarded(
+    client: Client, resource: str, listen: str = "127.0.0.1:0"
+) -> AsyncIterator[tuple[str, int, Process]]:
+    process, host, port = await client.forward(resource, listen=listen)
+    try:
+        yield host, port, process
+    finally:
+        await process.stop()
+
+
+async def dig(path: Callable[[str, str], str], host: str, port: int, *arguments: str) -> str:
+    """What dig prints; UDP may lose a datagram, so it may ask again."""
+    argv = [path("dig", "bind9-dnsutils"), f"@{host}", "-p", str(port), "+tries=5", "+time=5", *arguments]
+    done = await finish(argv, seconds=PATIENCE * 2)
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+async def test_a_dns_server_answers_dig(
+    shared_stage: Any, alice: Client, path: Callable[[str, str], str], tmp_path: Path
+) -> None:
+    async with forwarded(alice, "dns/udp") as (host, port, _):
+        assert await dig(path, host, port, "+short", "host7.corp", "A") == "10.1.2.7\n"
+
+        whole = await dig(path, host, port, "+bufsize=4096", "+ignore", "large.corp", "TXT")
+        assert all(part in whole for part in PARTS)
+        assert " tc" not in whole
+        short = await dig(path, host, port, "+noedns", "+ignore", "large.corp", "TXT")
+        assert " tc" in short  # the server says so itself: not a byte of it was lost on the way
+
+        questions = tmp_path / "questions"
+        questions.write_text("".join(f"host{number}.corp A\n" for number in range(QUESTIONS)))
+        answers = await dig(path, host, port, "+short", "-f", str(questions))
+        assert answers.split() == [f"10.1.2.{number}" for number in range(QUESTIONS)]
+
+    opened = await shared_stage.events("tunnel.opened", resource="dns")
+    assert len(opened) >= QUESTIONS  # dig asks every question from a port of its own
+    assert {(each["protocol"], each["user"], each["gateway"]) for each in opened} == {("udp", "alice", "edge")}
+    assert all(each["target"].startswith(shared_stage.perimeter.block.address(150)) for each in opened)
+
+
+async def test_ipv6_on_both_ends(alice: Client, path: Callable[[str, str], str]) -> None:
+    async with forwarded(alice, "dns6:53/udp", listen="[::1]:0") as (host, port, _):
+        assert host == "::1"
+        assert await dig(path, host, port, "+short", "host9.corp", "A") == "10.1.2.9\n"
+
+
+def question(number: int) -> bytes:
+    """A DNS query (RFC 1035 §4.1) for the address of host7.corp, with this id."""
+    return number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0\5host7\4corp\0\0\1\0\1"
+
+
+async def asked(sock: socket.socket, where: tuple[str, int]) -> bytes:
+    """The answer to a question, which is repeated until one comes."""
+    loop = asyncio.get_running_loop()
+    for number in range(PATIENCE):
+        await loop.sock_sendto(sock, question(number), where)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(loop.sock_recv(sock, 4_096), 1)
+    raise TimeoutError
+
+
+async def test_a_session_that_is_revoked_is_cut_off(shared_stage: Any, alice: Client) -> None:
+    perimeter = shared_stage.perimeter
+    bob = await shared_stage.person("bob")
+    grant = await perimeter.admin_json("grant", "add", "--user", "bob", "--resource", "dns")
+    async with forwarded(bob, "dns/udp") as (host, port, forward):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)  # noqa: FBT003
+            assert bytes([10, 1, 2, 7]) in await asked(sock, (host, port))
+            (live,) = [
+                each for each in (await perimeter.gateway_status("edge"))["tunnels"] if each["protocol"] == "udp"
+            ]
+            assert (live["resource"], live["port"], live["dropped"]) == ("dns", 53, 0)
+            assert live["bytes_down"] > live["bytes_up"] >= len(question(0))
+            await perimeter.admin_json("grant", "remove", grant["id"])
+            async with asyncio.timeout(PATIENCE):
+                while not (events := await shared_stage.events("tunnel.closed", user="bob")):
+                    pass
+            (closed,) = events
+            assert (closed["code"], closed["protocol"], closed["dropped"]) == ("permit_lost", "udp", 0)
+            told = asyncio.create_task(forward.said("No grant lets you reach dns", PATIENCE))
+            while not told.done():  # each asks for a new tunnel, once the old one is known to be gone
+                sock.sendto(question(0), (host, port))
+                await asyncio.wait([told], timeout=0.2)
+            assert "ask an administrator" in told.result()
+    assert (await bob.gloam("forward", "dns/udp")).code == DENIED
+
+
+async def test_whoever_asks_in_the_wrong_way_is_told_the_right_one(shared_stage: Any, alice: Client) -> None:
+    hint = "gloam forward dns/udp"
+    cases = (
+        (("connect", "dns"), FAILED, hint),
+        (("connect", "dns/udp"), USAGE, hint),
+        (("knock", "dns"), FAILED, hint),
+        (("forward", "dns"), FAILED, hint),
+        (("forward", "dns:54/udp"), FAILED, "dns:53"),
+        (("forward", "wiki/udp"), FAILED, "without /udp"),
+        (("forward", "payroll/udp"), DENIED, "No grant lets you reach payroll"),
+        (("forward", "dns/sctp"), USAGE, "RESOURCE"),
+    )
+    done = await asyncio.gather(*(alice.gloam(*arguments, text="") for arguments, _, _ in cases))
+    for (arguments, code, told), refused in zip(cases, done, strict=True):
+        assert (refused.code, refused.out) == (code, ""), arguments
+        assert len(refused.err.strip().splitlines()) == 1, refused.err
+        assert told in refused.err, refused.err
+    listed = {each["name"]: each["protocol"] for each in await alice.json("resources")}
+    assert (listed["dns"], listed["wiki"]) == ("udp", "tcp")
+    explained = await shared_stage.perimeter.admin_json("policy", "explain", "--user", "alice", "--resource", "dns")
+    assert explained["answer"] == "allow"
