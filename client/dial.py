@@ -19,7 +19,7 @@ from certs.names import Name
 from certs.secret import Secret
 from client.clock import Clock
 from spa.errors import Unreachable
-from spa.packet import KnockKind, derive_key
+from spa.packet import IPAddress, KnockKind, derive_key
 from spa.sender import knock_and_connect
 from wire.errors import TlsRefused
 from wire.messages import Address
@@ -44,7 +44,10 @@ class CannotReach(Exception):  # noqa: N818 - reads as what it is
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A server that stays dark until it is knocked at: whose door, where, and what the knock says."""
+    """A server that stays dark until it is knocked at: whose door, where, and what the knock says.
+
+    `seen_at`: where the controller sees this machine, in case the server sees connections come from there, too.
+    """
 
     server: Name
     connect: Address
@@ -53,6 +56,7 @@ class Door:
     clock: Clock
     session: UUID | None = None
     deadline: float = DEADLINE
+    seen_at: IPAddress | None = None
     secret: Secret = field(kw_only=True, repr=False)
 
     async def dial(self) -> socket.socket:
@@ -64,6 +68,7 @@ class Door:
                 key=derive_key(self.secret, self.server),
                 kind=self.kind,
                 session=self.session,
+                seen_at=self.seen_at,
                 clock=self.clock.us,
                 deadline=self.deadline,
             )

@@ -66,6 +66,7 @@ async def knock(state: ClientState, target: Target) -> Knocked:
                 key=key,
                 kind=door.kind,
                 session=door.session,
+                seen_at=door.seen_at,
                 clock=door.clock.us,
             )
         except OSError as error:

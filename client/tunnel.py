@@ -12,6 +12,7 @@ Laws:
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 from uuid import UUID
 
@@ -190,5 +191,6 @@ def gateway_door(
         Clock(way.clock_offset_us),
         session=UUID(way.session),
         deadline=deadline,
+        seen_at=None if way.seen_at is None else ip_address(way.seen_at),
         secret=secret,
     )

@@ -44,6 +44,7 @@ from spa.admission import Admission, Drop
 from spa.cloak import CloakName
 from spa.cover import Trouble
 from spa.door import Door, wall_clock_us
+from spa.networks import parse_networks
 from spa.packet import IPAddress, KnockKind
 from spa.source import Source
 from wire.errors import TlsRefusal
@@ -78,6 +79,7 @@ class Controller:
             kinds=frozenset({KnockKind.ENROL, KnockKind.CONTROL}),
             ports=frozenset({settings.told_listen.port, settings.listen.port}),  # others may know us by another port
             lease_live=lambda _key_id, _session: False,  # tunnels end at gateways
+            shared=parse_networks(settings.shared_networks),
         )
         self.keys = KnockKeys(admission=self.admission, controller=self.name, clock=utc_now)
         self.directory = DirectoryService(storage)

@@ -19,6 +19,7 @@ from certs.store import check_state_directory
 from console.address import HostPort
 from console.settings import Duration, load_settings
 from controller.errors import ControllerError, SettingsError
+from spa.networks import parse_networks
 
 CONFIG_FILE: Final = "config.toml"
 DEFAULT_DATABASE: Final = "sqlite:///gloam.db"
@@ -54,6 +55,11 @@ class ControllerSettings(BaseModel):
     cloak: Literal["auto", "nftables", "socket-filter", "on-demand"] = Field(
         "auto",
         description="What keeps the port dark: nftables, socket-filter, on-demand, or auto (the first that works).",
+    )
+    shared_networks: tuple[str, ...] = Field(
+        default=(),
+        description="Networks, as 203.0.113.0/28, whose addresses stand for each other: UDP and TCP of one client may "
+        "leave from different ones.",
     )
     session_lifetime: Duration = Field(
         timedelta(minutes=10), description="How long a session certificate counts; it is renewed at half of it."
@@ -108,6 +114,12 @@ class ControllerSettings(BaseModel):
     def _not_negative(cls, value: timedelta) -> timedelta:
         if value < timedelta():
             raise ValueError("it must not be negative")
+        return value
+
+    @field_validator("shared_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_networks(value)  # its BadNetwork is a ValueError
         return value
 
     @field_validator("database")

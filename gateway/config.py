@@ -4,13 +4,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from certs.names import Name, NameKind
 from console.address import HostPort
 from console.settings import Duration
 from gateway import limits
 from spa.cloak import CloakName
+from spa.networks import parse_networks
 from wire.limits import UDP_IDLE
 from wire.messages import NAME, Address, ControllerAddress, Port
 
@@ -62,6 +63,11 @@ class GatewaySettings(BaseModel):
         CloakName.AUTO,
         description="What keeps the port dark: nftables, socket-filter, on-demand, or auto (the first that works).",
     )
+    shared_networks: tuple[str, ...] = Field(
+        default=(),
+        description="Networks, as 203.0.113.0/28, whose addresses stand for each other: UDP and TCP of one client may "
+        "leave from different ones.",
+    )
     drain: Duration = Field(
         timedelta(seconds=limits.DRAIN_DEADLINE),
         description="How long SIGTERM waits for live tunnels before it cuts them.",
@@ -91,6 +97,12 @@ class GatewaySettings(BaseModel):
     controllers: tuple[ControllerTable, ...] = Field(
         min_length=1, max_length=16, description="The controllers, tried in turn."
     )
+
+    @field_validator("shared_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        parse_networks(value)  # its BadNetwork is a ValueError
+        return value
 
     @property
     def identity_name(self) -> Name:

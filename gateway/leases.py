@@ -231,6 +231,11 @@ class Leases:
         held = self._held.get(session)
         return held is not None and held.ends > now and key_id_of(held.lease.device) == key_id
 
+    def seen_at(self, session: UUID, address: str) -> bool:
+        """Has the controller seen this session's client at `address`? Then its knocks may name it."""
+        held = self._held.get(session)
+        return held is not None and address in held.lease.addresses
+
     def find(self, session: UUID) -> Held | None:
         """The lease of a session, ended or not."""
         return self._held.get(session)

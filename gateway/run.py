@@ -36,6 +36,7 @@ from spa.admission import Admission, Drop
 from spa.cloak import try_out
 from spa.cover import Trouble
 from spa.door import Door
+from spa.networks import parse_networks
 from spa.packet import IPAddress
 from wire.messages import CloakTrouble, Counters, HandshakeRefused, TunnelRefused
 from wire.tls import ServerTls
@@ -63,6 +64,8 @@ class Gateway:
             kinds=TUNNEL,
             ports=frozenset({settings.listen.port, *settings.advertised_ports}),
             lease_live=lambda key_id, session: leases.live(key_id, session, self._clock()),
+            session_seen_at=lambda session, address: leases.seen_at(session, str(address)),
+            shared=parse_networks(settings.shared_networks),
         )
         self.tunnels = Tunnels(
             ServerTls(self._identity, trust, frozenset({Purpose.SESSIONS})),

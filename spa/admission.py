@@ -9,7 +9,11 @@ Laws:
    be played again once the lease is there.
 3. That memory outlives the key: dropped and put back, it still knows what was used, for as long as skew lets it matter.
 4. What does not open under a key says nothing about its holder: only a `Drop` after the seal names a `key_id`.
-5. No clock and no socket: `now_us` (microseconds since 1970) and the source are handed in.
+5. A knock opens for the address it was seen from, or for all of that address's shared network (`spa.networks`). One
+   that names an address opens for that alone: it must be the one seen, or in the same shared network, or, for a tunnel,
+   one that the controller has seen the session at (`session_seen_at`). So whoever catches a knock that names its source
+   and sends it from elsewhere opens nothing for himself.
+6. No clock and no socket: `now_us` (microseconds since 1970) and the source are handed in.
 """
 
 from collections import Counter
@@ -20,19 +24,20 @@ from uuid import UUID
 from spa.errors import DropReason, PacketError
 from spa.limits import MAX_DATAGRAM, MAX_SKEW_US, MIN_DATAGRAM, ROLL_BATCH
 from spa.locators import KnownKey, LocatorTable
-from spa.packet import IPAddress, Knock, KnockKey, KnockKind, epoch_of, open_knock, plain_address
+from spa.networks import SharedNetworks
+from spa.packet import KEY_BYTES, IPAddress, Knock, KnockKey, KnockKind, epoch_of, plain_address, unseal
 
 __all__ = ["Admission", "Admit", "Drop", "DropReason"]
 
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Open `port` for `source`: who asked, and for what."""
+    """Open `port` for `sources` (one, unless the administrator shares a network): who asked, and for what."""
 
     key_id: str
     kind: KnockKind
     session: UUID | None
-    source: IPAddress
+    sources: tuple[IPAddress, ...]
     port: int
 
 
@@ -49,8 +54,17 @@ _LENGTH = Drop(DropReason.LENGTH)
 _LOCATOR = Drop(DropReason.LOCATOR)
 
 
+def _nowhere(_session: UUID, _address: IPAddress) -> bool:
+    """No session was seen anywhere: a named source must be the one a knock comes from."""
+    return False
+
+
 class Admission:
-    """Who may knock at this server. `lease_live(key_id, session)` says whether a tunnel knock has a lease behind it."""
+    """Who may knock at this server.
+
+    `lease_live(key_id, session)` says whether a tunnel knock has a lease behind it, `session_seen_at(session, address)`
+    whether the controller has seen that session's client there.
+    """
 
     def __init__(
         self,
@@ -59,11 +73,15 @@ class Admission:
         kinds: frozenset[KnockKind],
         ports: frozenset[int],
         lease_live: Callable[[str, UUID], bool],
+        session_seen_at: Callable[[UUID, IPAddress], bool] = _nowhere,
+        shared: SharedNetworks | None = None,
     ) -> None:
         self._started_us = started_us
         self._kinds = kinds
         self._ports = set(ports)
         self._lease_live = lease_live
+        self._session_seen_at = session_seen_at
+        self.shared = shared or SharedNetworks()
         self._table = LocatorTable()
         self._keys: dict[str, KnownKey] = {}  # the newest of each id
         self._retired: dict[bytes, int] = {}  # time last believed, of keys that are gone; oldest retirement first
@@ -114,37 +132,41 @@ class Admission:
         self._forget_retired(now_us)
         return self._table.roll(epoch_of(now_us), limit)
 
-    def unrecognised(self, datagram: bytes) -> Drop | None:
-        """The drop (counted) of what no key of ours can have made; None if a key must be tried. Costs one look-up."""
+    def recognise(self, datagram: bytes) -> KnownKey | Drop:
+        """The key to try, or the drop (counted) of what no key of ours can have made. Costs one look-up."""
         if not MIN_DATAGRAM <= len(datagram) <= MAX_DATAGRAM:
             self.counters[DropReason.LENGTH] += 1
             return _LENGTH
-        if self._table.find(datagram) is None:
+        known = self._table.find(datagram)
+        if known is None:
             self.counters[DropReason.LOCATOR] += 1
             return _LOCATOR
-        return None
+        return known
 
     def admit(self, datagram: bytes, source: IPAddress, now_us: int) -> Admit | Drop:
         """What `datagram`, seen from `source` at `now_us`, opens."""
-        answer = self.unrecognised(datagram) or self._judge(datagram, plain_address(source), now_us)
+        known = self.recognise(datagram)
+        return known if isinstance(known, Drop) else self.judge(datagram, known, plain_address(source), now_us)
+
+    def judge(self, datagram: bytes, known: KnownKey, source: IPAddress, now_us: int) -> Admit | Drop:
+        """The same for a `known` that `recognise` has just answered, and a source in its plain form."""
+        answer = self._judge(datagram, known, source, now_us)
         if isinstance(answer, Admit):
             self.admitted += 1
-        elif answer is not _LENGTH and answer is not _LOCATOR:
+        else:
             self.counters[answer.reason] += 1
         return answer
 
-    def _judge(self, datagram: bytes, source: IPAddress, now_us: int) -> Admit | Drop:
-        known = self._table.find(datagram)
-        if known is None:  # pragma: no cover - `unrecognised` has looked
-            return _LOCATOR
+    def _judge(self, datagram: bytes, known: KnownKey, source: IPAddress, now_us: int) -> Admit | Drop:
         try:
-            knock = open_knock(datagram, KnockKey.from_bytes(known.key))
+            knock = unseal(datagram, known.key[KEY_BYTES:])
         except PacketError as error:
             return Drop(error.reason, None if error.reason is DropReason.OPEN else known.key_id)
         reason = self._refusal(knock, known, source, now_us)
         if reason is not None:
             return Drop(reason, known.key_id, knock.time_us - now_us)
-        return Admit(known.key_id, knock.kind, knock.session, source, knock.port)
+        sources = self.shared.together(source) if knock.source is None else (knock.source,)
+        return Admit(known.key_id, knock.kind, knock.session, sources, knock.port)
 
     def _refusal(self, knock: Knock, known: KnownKey, source: IPAddress, now_us: int) -> DropReason | None:
         if knock.time_us <= known.last_us:
@@ -163,10 +185,11 @@ class Admission:
             return DropReason.PORT
         if knock.session is not None and not self._lease_live(known.key_id, knock.session):
             return DropReason.LEASE
-        # A named source binds the knock to it: caught on the way and sent on from elsewhere, it opens nothing.
-        if knock.source is not None and knock.source != source:
-            return DropReason.SOURCE
-        return None
+        if knock.source is None or knock.source == source or knock.source in self.shared.together(source):
+            return None
+        if knock.session is not None and self._session_seen_at(knock.session, knock.source):
+            return None
+        return DropReason.SOURCE
 
     def _of(self, key_id: str) -> list[KnownKey]:
         """Every key of this id, the newest first."""

@@ -178,12 +178,16 @@ class Door:
                 self._on_drop(answer, source)
             return
         now = asyncio.get_running_loop().time()
-        if self._cover is None or not self._cover.room_for(answer.source):
-            return
-        self.windows.open(answer.source, self._listen.port, answer.kind, answer.key_id, now)
-        if (spending := f"spend {answer.source}") in self._timers:  # another connection is coming behind this knock
-            self._timers.set(spending, SPENT_SECONDS, partial(self._spend, answer.source))
-        self._on_admit(answer, source)
+        opened = False
+        for each in answer.sources:
+            if self._cover is None or not self._cover.room_for(each):
+                break
+            self.windows.open(each, self._listen.port, answer.kind, answer.key_id, now)
+            if (spending := f"spend {each}") in self._timers:  # another connection is coming behind this knock
+                self._timers.set(spending, SPENT_SECONDS, partial(self._spend, each))
+            opened = True
+        if opened:
+            self._on_admit(answer, source)
 
     def _may_report(self) -> bool:
         second = asyncio.get_running_loop().time() // 1
@@ -263,7 +267,9 @@ class Door:
 
     def _spend(self, address: IPAddress) -> None:
         """The last connection of this source, and its last knock, are a moment ago: nobody is waiting to come in."""
-        if self.windows.spend(address, self._listen.port):
+        # Through an address of a shared network somebody has come in who knocked from another one of it.
+        together = self._admission.shared.together(address)
+        if frozenset().union(*(self.windows.spend(each, self._listen.port) for each in together)):
             self._update_cloak()
 
     def _window_open(self, address: IPAddress) -> bool:

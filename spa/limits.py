@@ -35,6 +35,18 @@ SPENT_SECONDS: Final = 0.1
 KNOCK_AT: Final = (0.0, 0.05, 0.2, 0.8, 1.6, 3.2)
 """When a client knocks again while it is not connected: datagrams get lost. The protocol's four, then doubling."""
 
+# We chose: addresses --------------------------------------------------------------------------------------------------
+
+MAX_SHARED_NETWORKS: Final = 16
+"""Networks an administrator may declare shared: each knock looks through them."""
+
+MAX_SHARED_ADDRESSES: Final = 32
+"""Addresses of one: a knock from it opens a window for each, and one key holds `MAX_WINDOWS_OF_KEY` at a time."""
+
+NAME_FROM: Final = 0.2
+"""From the knock at this time on, one more goes out that names the address the controller sees the client at. Earlier
+it would be waste: whose UDP and TCP leave from one address is connected by then, unless the way is very long."""
+
 # We chose: the listener ----------------------------------------------------------------------------------------------
 
 DRAIN_BATCH: Final = 256

@@ -13,6 +13,7 @@ from spa.admission import Admission, Admit, Drop
 from spa.cloak.bpf import admit_datagram_lengths, pack
 from spa.kernel import attach_filter, enlarge_receive_buffer
 from spa.limits import DRAIN_BATCH, MAX_DATAGRAM, MIN_DATAGRAM, RECEIVE_BUFFER
+from spa.locators import KnownKey
 from spa.packet import IPAddress
 from spa.source import seen_address
 
@@ -47,11 +48,12 @@ class KnockListener:
                 datagram, peer = receive(_READ)
             except OSError:  # nothing more; or an error of the network, which is nobody's knock
                 return count
-            if admission.unrecognised(datagram) is None:
-                self._judge(datagram, seen_address(peer[0]), now_us)
+            known = admission.recognise(datagram)
+            if not isinstance(known, Drop):
+                self._judge(datagram, known, seen_address(peer[0]), now_us)
         return limit
 
-    def _judge(self, datagram: bytes, source: IPAddress, now_us: int) -> None:
-        answer = self._admission.admit(datagram, source, now_us)
+    def _judge(self, datagram: bytes, known: KnownKey, source: IPAddress, now_us: int) -> None:
+        answer = self._admission.judge(datagram, known, source, now_us)
         if isinstance(answer, Admit) or answer.key_id is not None:
             self._on_answer(answer, source)

@@ -37,6 +37,7 @@ _ZERO: Final = bytes(16)
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2: an IPv4 address as IPv6
 _HIGHEST_TIME: Final = 2**64 - 1
 _HIGHEST_PORT: Final = 65535
+_NO_SESSION: Final = UUID(int=0)
 
 
 class KnockKind(IntEnum):
@@ -61,7 +62,7 @@ class Knock:
     port: int
 
     def __post_init__(self) -> None:
-        if (self.session is None) is (self.kind is KnockKind.TUNNEL) or self.session == UUID(int=0):
+        if (self.session is None) is (self.kind is KnockKind.TUNNEL) or self.session == _NO_SESSION:
             msg = "a tunnel knock names its session, any other knock names none"
             raise ValueError(msg)
         if not 0 <= self.time_us <= _HIGHEST_TIME or not 1 <= self.port <= _HIGHEST_PORT:
@@ -134,10 +135,15 @@ def encode(knock: Knock, key: KnockKey, *, nonce: bytes, pad: bytes) -> bytes:
 
 def open_knock(datagram: bytes, key: KnockKey) -> Knock:
     """What the datagram says, if `key` sealed it; `PacketError` with the reason otherwise."""
+    return unseal(datagram, key.seal_key)
+
+
+def unseal(datagram: bytes, seal_key: bytes) -> Knock:
+    """The same from the seal key alone; tables keep keys as bytes."""
     if not MIN_DATAGRAM <= len(datagram) <= MAX_DATAGRAM:
         raise PacketError(DropReason.LENGTH)
     try:
-        plain = ChaCha20Poly1305(key.seal_key).decrypt(
+        plain = ChaCha20Poly1305(seal_key).decrypt(
             datagram[LOCATOR_BYTES:_SEALED], datagram[_SEALED:], datagram[:LOCATOR_BYTES]
         )
     except InvalidTag:

@@ -11,12 +11,14 @@ import ipaddress
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from typing import Final
 from uuid import UUID
 
 from spa.errors import Unreachable
-from spa.limits import CONNECT_AT, CONNECT_DEADLINE, KNOCK_AT, MAX_PAD, NONCE_BYTES
+from spa.limits import CONNECT_AT, CONNECT_DEADLINE, KNOCK_AT, MAX_PAD, NAME_FROM, NONCE_BYTES
 from spa.packet import IPAddress, Knock, KnockKey, KnockKind, encode
 
+_FAMILY_OF: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
 
 
@@ -31,20 +33,18 @@ class Knocker:
         session: UUID | None,
         port: int,
         clock: Callable[[], int],
-        source: IPAddress | None = None,
     ) -> None:
         self._key = key
         self._kind = kind
         self._session = session
         self._port = port
         self._clock = clock
-        self._source = source
         self._last_us = 0
 
-    def datagram(self) -> bytes:
-        """The next knock."""
+    def datagram(self, source: IPAddress | None = None) -> bytes:
+        """The next knock; it opens for the address it is seen from, or for `source` where that is allowed."""
         self._last_us = max(self._clock(), self._last_us + 1)
-        knock = Knock(self._kind, self._last_us, self._session, self._source, self._port)
+        knock = Knock(self._kind, self._last_us, self._session, source, self._port)
         pad = secrets.token_bytes(secrets.randbelow(MAX_PAD + 1))
         return encode(knock, self._key, nonce=secrets.token_bytes(NONCE_BYTES), pad=pad)
 
@@ -56,16 +56,22 @@ async def send_knock(
     key: KnockKey,
     kind: KnockKind,
     session: UUID | None = None,
-    source: IPAddress | None = None,
+    seen_at: IPAddress | None = None,
     clock: Callable[[], int],
     local_addr: tuple[str, int] | None = None,
 ) -> None:
-    """One knock at `knock_to` that asks for the server's `port`. `Unreachable` if it cannot even leave."""
-    knocker = Knocker(key=key, kind=kind, session=session, port=port, clock=clock, source=source)
+    """One knock at `knock_to` that asks for the server's `port`, and one that names `seen_at` if that is given.
+
+    `Unreachable` if none can even leave.
+    """
+    knocker = Knocker(key=key, kind=kind, session=session, port=port, clock=clock)
     addresses = await _resolve(knock_to, socket.SOCK_DGRAM)
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in _knocking_sockets(addresses, local_addr)]
-        if not sum([_send(sock, knocker.datagram()) for sock in sockets]):
+        sent = sum([_send(sock, knocker.datagram()) for sock in sockets])
+        for sock in sockets:
+            _send_naming(sock, knocker, seen_at)
+        if not sent:
             raise Unreachable(
                 f"no knock can be sent to {_shown(knock_to)}", "check the network of this machine", "no_route"
             )
@@ -78,18 +84,20 @@ async def knock_and_connect(
     key: KnockKey,
     kind: KnockKind,
     session: UUID | None = None,
-    source: IPAddress | None = None,
+    seen_at: IPAddress | None = None,
     clock: Callable[[], int],
     deadline: float = CONNECT_DEADLINE,
     local_addr: tuple[str, int] | None = None,
 ) -> socket.socket:
     """A connected, non-blocking TCP socket to `connect_to`, after knocking at `knock_to`; `Unreachable` otherwise.
 
-    `clock` gives microseconds since 1970 in the server's time. Behind an on-demand cloak somebody else's window may let
+    `clock` gives microseconds since 1970 in the server's time. `seen_at` is where the controller sees us: if nothing
+    connects within `NAME_FROM`, our connections may come from there and not from where our knocks do, and from then on
+    each knock is followed by one that names it. Behind an on-demand cloak somebody else's window may let
     us connect before ours is open; that connection is reset at once, and the caller tries again.
     """
-    knocker = Knocker(key=key, kind=kind, session=session, port=connect_to[1], clock=clock, source=source)
-    race = _Race(local_addr)
+    knocker = Knocker(key=key, kind=kind, session=session, port=connect_to[1], clock=clock)
+    race = _Race(local_addr, seen_at)
     try:
         async with asyncio.timeout(deadline):
             targets = await _resolve(connect_to, socket.SOCK_STREAM)
@@ -102,8 +110,9 @@ async def knock_and_connect(
 class _Race:
     """Knocks and attempts side by side until one connects."""
 
-    def __init__(self, local_addr: tuple[str, int] | None) -> None:
+    def __init__(self, local_addr: tuple[str, int] | None, seen_at: IPAddress | None) -> None:
         self._local = local_addr
+        self._seen_at = seen_at
         self._seen: set[str] = set()
 
     async def run(self, knocker: Knocker, doors: Sequence[_Address], targets: Sequence[_Address]) -> socket.socket:
@@ -128,13 +137,15 @@ class _Race:
         with contextlib.ExitStack() as stack:
             knocking = [stack.enter_context(sock) for sock in _knocking_sockets(doors, self._local)]
 
-            def knock() -> None:
+            def knock(at: float) -> None:
                 for sock in knocking:
                     if not _send(sock, knocker.datagram()):
                         self._seen.add("no_route")
+                    if at >= NAME_FROM:
+                        _send_naming(sock, knocker, self._seen_at)
 
-            knock()  # at once, so that it is ahead of the first SYN
-            timers = [loop.call_at(begin + at, knock) for at in KNOCK_AT if at]
+            knock(0.0)  # at once, so that it is ahead of the first SYN
+            timers = [loop.call_at(begin + at, knock, at) for at in KNOCK_AT if at]
             attempts: list[asyncio.Task[None]] = []
             try:
                 for at in CONNECT_AT:
@@ -225,6 +236,12 @@ def _send(sock: socket.socket, datagram: bytes) -> bool:
     except OSError:
         return False
     return True
+
+
+def _send_naming(sock: socket.socket, knocker: Knocker, seen_at: IPAddress | None) -> None:
+    """One knock that names `seen_at`, where connections of this socket's family could come from it."""
+    if seen_at is not None and sock.family == _FAMILY_OF[seen_at.version]:
+        _send(sock, knocker.datagram(seen_at))
 
 
 def _shown(place: tuple[str, int]) -> str:

@@ -9,7 +9,18 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from client.profile import Ended
-from wire.messages import Code, GatewayAddress, Label, Message, Port, ResourceView, SessionView, Text, UserName
+from wire.messages import (
+    Code,
+    GatewayAddress,
+    IpAddress,
+    Label,
+    Message,
+    Port,
+    ResourceView,
+    SessionView,
+    Text,
+    UserName,
+)
 
 
 class LoginCall(Message):
@@ -88,6 +99,7 @@ class RouteAnswer(Message):
     resource: ResourceView
     gateways: Annotated[tuple[GatewayAddress, ...], Field(min_length=1)]
     clock_offset_us: int
+    seen_at: IpAddress | None = None  # where the controller sees this machine
 
 
 class LogoutAnswer(Message):

@@ -187,6 +187,7 @@ class Agent:
                     resource=found.resource,
                     gateways=found.gateways,
                     clock_offset_us=self._clock.knock_offset_us,
+                    seen_at=view.seen_at,
                 )
 
     async def _log_out(self) -> LogoutAnswer:

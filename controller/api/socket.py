@@ -131,6 +131,7 @@ class SessionSocket:
                 group.create_task(self._write())
                 group.create_task(self._read(session))
                 group.create_task(self._watch())
+                group.create_task(self._sessions.follow(session))
         except _Over as error:
             over = error
         except BaseExceptionGroup as errors:
@@ -153,7 +154,7 @@ class SessionSocket:
             raise _Over("no attach came", PROTOCOL_ERROR) from None
         if not isinstance(message, Attach):
             raise _Over(f"{message.type} before attach", PROTOCOL_ERROR)
-        answer = self._sessions.attach(message.session, self._device, self)
+        answer = self._sessions.attach(message.session, self._device, self, self._source)
         if isinstance(answer, Revoked):
             await self._send(answer)
             raise _Over("the session is over", NORMAL)

@@ -146,6 +146,7 @@ def _lease(
         ),
         valid_until=session.valid_until,
         policy_revision=directory.revision,
+        addresses=(session.seen_at,) if session.seen_at else (),
     )
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from console.address import plain_host
 from controller.sessions.rules import LiveSession
 from controller.storage.conditional import changed_one
 from controller.storage.models import Device, Session, User
@@ -96,6 +97,7 @@ async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, bytes | None]
             started_at=row.started_at,
             mfa_at=row.mfa_at,
             valid_until=row.valid_until,
+            seen_at=plain_host(row.source),
         )
         found.append((session, await knock_secret_of(db, row.user_id, row.device_id)))
     return found

@@ -45,6 +45,7 @@ class LiveSession:
     mfa_at: datetime
     valid_until: datetime
     outlook: Outlook = field(default_factory=Outlook)
+    seen_at: str = ""  # where its connection comes from now; `source` is where the login came from, for policies
 
 
 @dataclass(frozen=True, slots=True)

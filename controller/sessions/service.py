@@ -158,6 +158,7 @@ class Sessions:
                 started_at=now,
                 mfa_at=now,
                 valid_until=issued.valid_until,
+                seen_at=starting.source,
             )
             async with self._storage.change() as change:
                 await within(change, identifier)
@@ -254,8 +255,11 @@ class Sessions:
 
     # Clients that listen
 
-    def attach(self, session: UUID, device: UUID, listener: Listener) -> SessionView | Revoked:
-        """From now on `listener` is told what happens to the session of this device."""
+    def attach(self, session: UUID, device: UUID, listener: Listener, seen_at: str = "") -> SessionView | Revoked:
+        """From now on `listener` is told what happens to the session of this device, whose address is `seen_at`.
+
+        Where that is new, `follow` has the gateways told.
+        """
         entry = self._live.get(session)
         why = why_not_renewed(None if entry is None else entry.session, device, self._clock())
         if entry is None or why is not None:
@@ -263,7 +267,18 @@ class Sessions:
         if entry.listener is not None:
             entry.listener.replaced()
         entry.listener = listener
+        if seen_at:
+            entry.session = replace(entry.session, seen_at=seen_at)
         return telling.view(entry.session)
+
+    async def follow(self, session: UUID) -> None:
+        """Tells the session's gateways where its client is now, if they know another place."""
+        entry = self._live.get(session)
+        if entry is None:
+            return
+        known = {lease.addresses for lease in entry.session.outlook.leases.values()}
+        if known - {(entry.session.seen_at,)}:
+            await self._perform(entry, self._judge(entry, self._clock()))
 
     def detach(self, session: UUID, listener: Listener) -> None:
         """The connection is over. The session lives on until its end."""

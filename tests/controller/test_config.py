@@ -36,6 +36,12 @@ def test_three_keys_are_enough(tmp_path: Path) -> None:
         ('database = "sqlite:///../other.db"', "outside the state directory"),
         ('advertise = "sdp.example.test:0"', "set advertise"),
         ('cloak = "none"', "cloak"),
+        ('advertise = "[fe80::1%eth0]:8443"', "names an interface"),
+        ('advertise = "::1:8443"', "brackets"),
+        ('shared_networks = ["192.0.2.7/28"]', "write 192.0.2.0/28"),
+        ('shared_networks = ["10.0.0.0/8"]', "share at most 32"),
+        ('shared_networks = ["192.0.2.0/28", "192.0.2.0/30"]', "overlap"),
+        ('shared_networks = "192.0.2.0/28"', "shared_networks"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_fix(tmp_path: Path, line: str, says: str) -> None:

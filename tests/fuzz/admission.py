@@ -93,7 +93,7 @@ class Story:
         assert knock.time_us > self.believed.get(key.to_bytes(), 0), "a knock was believed twice"
         assert knock.time_us >= START - STEP_US
         assert abs(knock.time_us - self.now) <= MAX_SKEW_US
-        assert answer == Admit(answer.key_id, knock.kind, knock.session, SEEN, PORT)
+        assert answer == Admit(answer.key_id, knock.kind, knock.session, (SEEN,), PORT)
         assert knock.source in {None, SEEN}
         assert knock.session is None or self.lease
         self.believed[key.to_bytes()] = knock.time_us

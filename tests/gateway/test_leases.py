@@ -222,6 +222,16 @@ def test_a_knock_must_name_a_live_session_of_its_own_device(key_id: Any, session
     assert leases(lease()).live(key_id, session, now) is live
 
 
+def test_a_session_was_seen_where_its_lease_says_and_nowhere_else() -> None:
+    held = leases(lease().model_copy(update={"addresses": ("192.0.2.7", "2001:db8::7")}), lease(BOB))
+    assert held.seen_at(ALICE, "192.0.2.7")
+    assert held.seen_at(ALICE, "2001:db8::7")
+    assert not held.seen_at(ALICE, "192.0.2.8")
+    assert not held.seen_at(BOB, "192.0.2.7")
+    held.drop(ALICE, "over", "")
+    assert not held.seen_at(ALICE, "192.0.2.7")
+
+
 def test_effects_do_not_show_keys() -> None:
     assert repr(KEY) not in repr(SetKeys("device/x", (KEY,)))
 

@@ -13,6 +13,7 @@ from certs.secret import Secret
 from spa.admission import Admission, Admit, Drop
 from spa.errors import DropReason
 from spa.limits import MAX_SKEW_US
+from spa.networks import parse_networks
 from spa.packet import Knock, KnockKey, KnockKind, derive_key, encode
 
 DOCUMENT = json.loads((Path(__file__).parent.parent / "vectors" / "knock.json").read_text())
@@ -62,7 +63,7 @@ def test_every_vector_comes_to_what_it_names(vector: dict[str, Any]) -> None:
     else:
         assert judge.counters == before
         assert (answer.key_id, answer.port) == ("device/1", 8443)
-        assert answer.source in {SEEN, ip_address("2001:db8::7")}
+        assert answer.sources in {(SEEN,), (ip_address("2001:db8::7"),)}
 
 
 def test_every_reason_has_a_vector() -> None:
@@ -74,8 +75,46 @@ def test_an_admitted_tunnel_knock_names_its_session() -> None:
     judge.put("device/1", KEY, ALL, NOW)
     session = UUID(DOCUMENT["session"])
     answer = judge.admit(knock(kind=KnockKind.TUNNEL, session=session), SEEN, NOW)
-    assert answer == Admit("device/1", KnockKind.TUNNEL, session, SEEN, 8443)
+    assert answer == Admit("device/1", KnockKind.TUNNEL, session, (SEEN,), 8443)
     assert judge.admitted == 1
+
+
+SESSION = UUID(DOCUMENT["session"])
+ELSEWHERE = IPv4Address("198.51.100.9")
+POOL = tuple(IPv4Address(f"192.0.2.{last}") for last in range(4, 8))  # SEEN is in it
+TUNNEL: dict[str, Any] = {"kind": KnockKind.TUNNEL, "session": SESSION}
+
+
+@pytest.mark.parametrize(
+    ("named", "kind", "seen_at", "shared", "opens"),
+    [
+        (None, {}, None, [], (SEEN,)),
+        (SEEN, {}, None, [], (SEEN,)),
+        (ELSEWHERE, {}, None, [], None),
+        # The controller saw the session there.
+        (ELSEWHERE, TUNNEL, ELSEWHERE, [], (ELSEWHERE,)),
+        (ip_address("2001:db8::9"), TUNNEL, ip_address("2001:db8::9"), [], (ip_address("2001:db8::9"),)),
+        (ELSEWHERE, TUNNEL, SEEN, [], None),
+        (ELSEWHERE, TUNNEL, None, [], None),
+        (ELSEWHERE, {}, ELSEWHERE, [], None),  # a knock without a session has been seen nowhere
+        (None, TUNNEL, ELSEWHERE, [], (SEEN,)),  # what is not named does not open
+        # The administrator says that the pool is shared.
+        (None, {}, None, ["192.0.2.4/30"], POOL),
+        (POOL[0], {}, None, ["192.0.2.4/30"], (POOL[0],)),
+        (SEEN, {}, None, ["192.0.2.4/30"], (SEEN,)),
+        (ip_address("192.0.2.3"), {}, None, ["192.0.2.4/30"], None),
+        (ELSEWHERE, {}, None, ["192.0.2.4/30", "198.51.100.0/28"], None),  # both listed, but not together
+        (None, {}, None, ["198.51.100.0/27"], (SEEN,)),
+    ],
+)
+def test_the_address_a_knock_opens_for(named: Any, kind: Any, seen_at: Any, shared: list[str], opens: Any) -> None:
+    judge = admission(
+        session_seen_at=lambda session, address: session == SESSION and address == seen_at,
+        shared=parse_networks(shared),
+    )
+    judge.put("device/1", KEY, ALL, NOW)
+    answer = judge.admit(knock(source=named, **kind), SEEN, NOW)
+    assert answer.sources == opens if isinstance(answer, Admit) else (opens, answer.reason) == (None, DropReason.SOURCE)
 
 
 def test_skew_tells_how_far_the_clock_is_off() -> None:

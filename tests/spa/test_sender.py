@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 import os
 import socket
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -69,6 +71,42 @@ async def test_knocks_go_on_until_the_deadline_each_with_a_later_time(block: Any
 
 def tcp_port(error: Unreachable) -> int:
     return int(str(error).split(" ", 1)[0].rsplit(":", 1)[1])
+
+
+@pytest.mark.parametrize(("seen_at", "named"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", None), (None, None)])
+async def test_where_nothing_connects_knocks_name_the_address_the_controller_saw(
+    block: Any, seen_at: str | None, named: str | None
+) -> None:
+    """From 0.2 s on, a second one each time, through sockets of that family."""
+    seen = None if seen_at is None else ip_address(seen_at)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+        udp.bind((block(1), 0))
+        udp.settimeout(0)
+        tcp.bind((block(1), 0))  # closed: nobody listens
+        with pytest.raises(Unreachable):
+            await knock_and_connect(
+                knock_to=udp.getsockname(),
+                connect_to=tcp.getsockname(),
+                key=KEY,
+                kind=CONTROL,
+                seen_at=seen,
+                clock=wall_clock_us,
+                deadline=0.7,
+            )
+        sources = [knock.source for knock in knocks_at(udp)]
+        assert sources == [None, None, None] + ([] if named is None else [ip_address(named)])
+        place: dict[str, Any] = {"knock_to": udp.getsockname(), "port": tcp.getsockname()[1]}
+        await send_knock(**place, key=KEY, kind=CONTROL, seen_at=seen, clock=wall_clock_us)
+        assert [knock.source for knock in knocks_at(udp)] == [None] + ([] if named is None else [ip_address(named)])
+
+
+def knocks_at(udp: socket.socket) -> list[Knock]:
+    """What has come to a socket, in the order it came."""
+    knocks = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            knocks.append(open_knock(udp.recv(2048), KEY))
+    return knocks
 
 
 async def test_a_knock_that_was_lost_is_made_good_by_the_next(visit: Any) -> None:

@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,7 @@ from wire.messages import (
     Message,
     Ping,
     Renew,
+    SessionView,
     decode,
     from_client,
     from_gateway,
@@ -94,6 +95,15 @@ def test_no_object_does_more_than_be_read_or_refused(document: dict[str, object]
         except RemoteError:
             continue
         assert json.loads(read.model_dump_json()).items() >= {"type": document["type"]}.items()
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2", "::ffff:192.0.2.7", "fe80::1%eth0", "2001:DB8::7", "[::1]", "host"])
+def test_an_address_has_one_spelling(text: str) -> None:
+    view = {"id": str(UUID(int=7)), "user": "alice", "certificate": "", "valid_until": "2026-01-01T00:00:00Z"}
+    rest = {"resources": [], "gateways": []}
+    assert parse(SessionView, json.dumps({**view, **rest, "seen_at": "2001:db8::7"})).seen_at == "2001:db8::7"
+    with pytest.raises(RemoteError):
+        parse(SessionView, json.dumps({**view, **rest, "seen_at": text}))
 
 
 def test_a_refusal_never_shows_the_value() -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from wire.messages.values import Address, Code, Count, Key64, Label, Message, Port, Text, Time
+from wire.messages.values import Address, Code, Count, IpAddress, Key64, Label, Message, Port, Text, Time
 
 Protocol = Literal["tcp", "udp", "http"]
 """What a resource speaks. `http` is carried as `tcp` is."""
@@ -43,6 +43,8 @@ class Lease(Message):
     denials: tuple[Denial, ...] = ()
     valid_until: Time
     policy_revision: int
+    # Where the controller sees the session's client: its knocks may name this address whatever they are seen from.
+    addresses: Annotated[tuple[IpAddress, ...], Field(max_length=4)] = ()
 
 
 class ServedResource(Message):

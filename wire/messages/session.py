@@ -12,6 +12,7 @@ from wire.messages.values import (
     CsrPem,
     GatewayAddress,
     Hash32,
+    IpAddress,
     Label,
     Message,
     Pem,
@@ -102,6 +103,7 @@ class SessionView(Message):
     resources: tuple[ResourceView, ...]
     gateways: tuple[GatewayAddress, ...]
     lagging: tuple[Label, ...] = ()  # gateways that have not acknowledged the lease yet
+    seen_at: IpAddress | None = None  # where the controller sees this client: what its knocks may name at gateways
 
 
 class Refusal(Message):

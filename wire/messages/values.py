@@ -11,6 +11,7 @@
 import base64
 import binascii
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import Annotated, Final, TypeVar
 
 from pydantic import (
@@ -25,6 +26,7 @@ from pydantic import (
 )
 from pydantic import ValidationError as PydanticValidationError
 
+from console.address import plain_host
 from wire.errors import RemoteError
 
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -40,6 +42,12 @@ def _bytes_from_text(value: object) -> object:
         except (binascii.Error, ValueError) as error:
             raise ValueError("not base64url") from error
     return value
+
+
+def _an_address(text: str) -> str:
+    if str(ip_address(text)) != text or plain_host(text) != text:
+        raise ValueError("not an address in its plain spelling")
+    return text
 
 
 def _text_from_bytes(value: bytes) -> str:
@@ -63,6 +71,9 @@ Code = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_.-]+$")]
 Pem = Annotated[str, Field(max_length=32_768)]
 CsrPem = Annotated[str, Field(max_length=8_192)]
 Host = Annotated[str, Field(min_length=1, max_length=253)]
+IpAddress = Annotated[str, AfterValidator(_an_address)]
+"""An IPv4 or IPv6 address in its one spelling: no interface, no IPv4 address written as IPv6."""
+
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """How many: what every database and every reader of an export can hold."""
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]

@@ -13,7 +13,7 @@ from certs.errors import BadCertificate
 from controller.errors import StorageUnavailable
 from controller.storage.models import Device, Session
 from tests.controller.perimeter import Clock, Edge, Machine, Perimeter, Rebuild, Served
-from wire.messages import Revoked, StepUpNeeded, ToClient
+from wire.messages import Revoked, SessionView, StepUpNeeded, ToClient
 from wire.messages import Session as SessionMessage
 
 
@@ -106,6 +106,28 @@ async def test_a_newer_login_replaces_the_session_of_the_device_only(served: Ser
     assert (stored.end_code, stored.ended_at is not None) == ("replaced", True)
     [ended] = await perimeter.events("session.ended")
     assert (ended.session, ended.code) == (first.id, "replaced")
+
+
+async def test_gateways_follow_where_the_client_is_seen(served: Served, edge: Edge) -> None:
+    """A login's address first, then that of the connection that keeps the session; its knocks may name it."""
+    perimeter = served.perimeter
+    machine = await wiki_for_alice(perimeter)
+    view = await perimeter.log_in(machine)
+    assert view.seen_at is not None
+    assert edge.leases[view.id].addresses == (view.seen_at,)
+    ear = Ear()
+    moved = perimeter.sessions.attach(view.id, machine.id, ear, "2001:db8::7")
+    assert isinstance(moved, SessionView)
+    assert moved.seen_at == "2001:db8::7"
+    await perimeter.sessions.follow(view.id)
+    assert edge.leases[view.id].addresses == ("2001:db8::7",)
+    puts = edge.puts
+    await perimeter.sessions.follow(view.id)  # nothing new
+    await perimeter.sessions.follow(uuid4())  # nobody
+    assert edge.puts == puts
+    renewed = await perimeter.sessions.renew(view.id, machine.id, csr())
+    assert isinstance(renewed, SessionView)
+    assert edge.leases[view.id].addresses == ("2001:db8::7",)
 
 
 async def test_ending_is_over_when_the_gateway_has_cut_it(served: Served, edge: Edge) -> None:
