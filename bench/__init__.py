@@ -10,7 +10,7 @@
 - ``revocation``  from revoke to the cut of every live tunnel
 - ``knocks``      knocks and garbage a core takes; ``knock_server`` and ``knock_sender`` are its two processes, and
                   ``fwknop`` runs the peer
-- ``workers``     throughput of two workers beside one
+- ``workers``     throughput of two workers beside one; ``drain`` (with ``drain.c``) is its client
 - ``source``      the resource behind gateway and peers
 - ``figures``     medians, percentiles, rows: the pure part; ``report`` prints and keeps them
 - ``cpu``, ``machine``, ``certificates``, ``budget``  what the others need

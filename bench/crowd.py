@@ -51,7 +51,7 @@ class Crowd:
         before, mine, began = cpu(), time.process_time(), time.monotonic()
         moved = self._run(seconds)
         flow = Flow(moved, time.monotonic() - began, cpu() - before, time.process_time() - mine)
-        _calm(cpu)
+        calm(cpu)
         return flow
 
     def _run(self, seconds: float) -> int:
@@ -79,13 +79,11 @@ class Crowd:
         return 0
 
     def close(self) -> None:
-        """End every stream."""
+        """No more traffic. The streams are their maker's to close."""
         self._poll.close()
-        for stream in self._streams.values():
-            stream.close()
 
 
-def _calm(cpu: Callable[[], float]) -> None:
+def calm(cpu: Callable[[], float]) -> None:
     """Wait until the relay has nothing left to do, so that the next side has the machine to itself."""
     last = cpu()
     for _ in range(MOST_CALMS):

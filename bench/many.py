@@ -43,14 +43,21 @@ async def measure_many(stage: Stage, tunnels: int, rounds: int, seconds: float) 
 @contextlib.asynccontextmanager
 async def crowd_of(side: Side, direction: str, count: int) -> AsyncIterator[Crowd]:
     """So many streams through one side."""
-    streams: list[Stream] = []
-    try:
-        await several(count, side.stream, streams)
+    async with streams_of(side, count) as streams:
         crowd = Crowd(direction, streams)
         try:
             yield crowd
         finally:
             crowd.close()
+
+
+@contextlib.asynccontextmanager
+async def streams_of(side: Side, count: int) -> AsyncIterator[list[Stream]]:
+    """So many connected streams, closed at the end."""
+    streams: list[Stream] = []
+    try:
+        await several(count, side.stream, streams)
+        yield streams
     finally:
         for stream in streams:
             stream.close()

@@ -2,19 +2,20 @@
 
 All of it shares this machine's cores, two of them where we publish from, so a load that opened every byte would take
 from the second worker what that worker is there for. This load does not: the source sends pages that are never copied,
-and the client has the kernel drop what the relay sealed. What load and source still take is in the samples, and the
-note under the table says it. Only towards the client: the other way the client would have to seal every byte.
+and the client, in C (`drain`), has the kernel drop what the relay sealed. What load and source still take is in the
+samples, and the note under the table says it. Only towards the client: the other way the client would have to seal.
 """
 
-import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from bench.crowd import WARM_SECONDS
 from bench.cpu import cpu_seconds
+from bench.drain import Drain, compiled, compiler
 from bench.figures import Bar, Row, Sense, middle
-from bench.many import crowd_of
+from bench.many import streams_of
 from bench.peers import HAPROXY
 from bench.sides import OURS, in_turn, ours, peers
 from bench.stage import Stage
@@ -27,18 +28,25 @@ _GIGA = 1e9
 
 async def measure_workers(stage: Stage, rounds: int, seconds: float) -> AsyncGenerator[dict[str, Any], None]:
     """`seconds` of traffic over many tunnels through one worker, two, and HAProxy with as many threads, in turn."""
+    if compiler() is None:
+        yield {"skipped": "not measured: its load needs cc (apt-get install gcc libc6-dev)"}
+        return
     sides = []
     for count, name in COUNTS.items():
         pid, visitor = await stage.another_gateway(name, GLOAM_WORKERS=str(count))
         sides.append(replace(ours(visitor, pid), name=f"{OURS} {count}"))
     async with peers(stage, [(HAPROXY, count) for count in COUNTS]) as others, contextlib.AsyncExitStack() as stack:
         sides += [replace(side, name=f"{side.name} {count}") for side, count in zip(others, COUNTS, strict=False)]
-        crowds = {side.name: await stack.enter_async_context(crowd_of(side, "down", TUNNELS)) for side in sides}
+        program = await stack.enter_async_context(compiled())
+        drains = {}
+        for side in sides:
+            streams = await stack.enter_async_context(streams_of(side, TUNNELS))
+            drains[side.name] = await stack.enter_async_context(Drain.of(program, streams))
         for number in range(rounds):
             for side in in_turn(sides, number):
                 source = cpu_seconds(stage.source_pid)
-                flow = await asyncio.to_thread(crowds[side.name].measure, seconds, side.cpu)
-                taken = cpu_seconds(stage.source_pid) - source  # warm-up included: a little too much
+                flow = await drains[side.name].measure(seconds, side.cpu)
+                taken = (cpu_seconds(stage.source_pid) - source) * seconds / (seconds + WARM_SECONDS)
                 name, _, workers = side.name.rpartition(" ")
                 yield {
                     "side": name,
@@ -51,9 +59,11 @@ async def measure_workers(stage: Stage, rounds: int, seconds: float) -> AsyncGen
 
 def worker_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
     """Two to one, ours and HAProxy's; the note holds the throughput itself, and what the load took."""
+    skipped = next((each["skipped"] for each in samples if "skipped" in each), "")
+    samples = [each for each in samples if "side" in each]
     mine, theirs = _gain(samples, OURS), _gain(samples, HAPROXY.name)
     name = "throughput of 2 workers to that of 1"
-    return [Row(name, "x", mine, theirs, HAPROXY.name if theirs else "", None, AIM, _note(samples))]
+    return [Row(name, "x", mine, theirs, HAPROXY.name if theirs else "", None, AIM, skipped or _note(samples))]
 
 
 def _gain(samples: Sequence[dict[str, Any]], side: str) -> float | None:

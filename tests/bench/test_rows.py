@@ -163,6 +163,8 @@ def test_two_workers_are_compared_with_one_and_with_threads_of_a_peer() -> None:
         "gloam 0.50 and 0.80 GB/s; HAProxy 0.50 and 1.00 GB/s; CPU s/GB with 2: gateway 0.80, load 0.10, source 0.20"
     )
     assert worker_rows(samples[:1])[0].aim_met is None
+    (row,) = worker_rows([{"skipped": "needs cc"}])
+    assert (row.ours, row.aim_met, row.note) == (None, None, "needs cc")
 
 
 def test_warm_rows() -> None:
