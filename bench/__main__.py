@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--only PART…] [--cloak NAME] [--out FILE] [--strict]`.
+"""`python -m bench [--quick] [--only PART…] [--cloak NAME] [--out FILE] [--strict]`, or `--table`, or `--publish`.
 
 Exit code 0: everything was measured. 1: something could not be (the report says what). With `--strict` also 1 where a
 bar was missed; without it a noisy machine fails nobody's build.
@@ -6,6 +6,7 @@ bar was missed; without it a noisy machine fails nobody's build.
 
 import argparse
 import asyncio
+import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,11 +18,13 @@ from bench.budget import FULL, QUICK
 from bench.descriptors import allow_many
 from bench.machine import describe
 from bench.parts import PARTS, rows_of
+from bench.publish import markdown, publish, published
 from bench.report import keep, print_report
 from bench.run import Run
 
 WIDTH = 150
-LATEST = Path(__file__).parent / "results" / "latest.json"
+ROOT = Path(__file__).parents[1]
+LATEST = ROOT / "bench" / "results" / "latest.json"
 
 
 def _arguments() -> argparse.Namespace:
@@ -31,14 +34,31 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="three minutes at most, instead of ten")
     parser.add_argument("--only", nargs="+", choices=names, help="measure these parts alone, and keep no result")
     parser.add_argument("--cloak", default="auto", help="auto, or a cloak's name")
-    parser.add_argument("--out", type=Path, help=f"where the samples go ({LATEST}, unless --only is given)")
+    parser.add_argument(
+        "--out", type=Path, help="where the samples go (bench/results/latest.json, unless --only is given)"
+    )
     parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--table", action="store_true", help="print the last result as Markdown; measure nothing")
+    shown.add_argument("--publish", action="store_true", help="write it into README.md and docs/; measure nothing")
     return parser.parse_args()
+
+
+def _show(path: Path, *, written: bool) -> int:
+    """Print or write the documents of a kept result."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if written:
+        print(*publish(document, ROOT), sep="\n")
+    else:
+        print(markdown(published(document)), end="")
+    return 0
 
 
 def main() -> int:
     """Measure, print, keep."""
     arguments = _arguments()
+    if arguments.table or arguments.publish:
+        return _show(arguments.out or LATEST, written=arguments.publish)
     allow_many()
     budget = QUICK if arguments.quick else FULL
     parts = frozenset(arguments.only or (part.name for part in PARTS))

@@ -113,7 +113,7 @@ def knock_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
     leases = max((each["leases"] for each in mine), default=0)
     skipped = next((each["skipped"] for each in theirs if "skipped" in each), "")
     valid, few, many = (_peer(theirs, *each) for each in (("valid", 1), ("garbage", 1), ("garbage", MANY_KEYS)))
-    strangers = f"fwknopd with {MANY_KEYS} keys; with one key {few:,.0f}" if few else ""
+    strangers = f"fwknopd with {MANY_KEYS} keys; with one key {few:,.0f}" if few and many else ""
     return [
         _row(
             f"valid knocks, {leases:,} leases, {MANY_SOURCES:,} sources",

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.crowd import WARM_SECONDS
 from bench.cpu import cpu_seconds
+from bench.crowd import WARM_SECONDS
 from bench.drain import Drain, compiled, compiler
 from bench.figures import Bar, Row, Sense, middle
 from bench.many import streams_of
