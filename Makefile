@@ -33,7 +33,7 @@ format: $(VENV)/.dev ## put the code into its one shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.run ## benchmarks beside HAProxy and stunnel
+bench: $(VENV)/.run ## benchmarks beside HAProxy, stunnel and fwknopd
 	$(BIN)/python -m bench $(BENCH)
 
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzz tests, FUZZ_SECONDS each

@@ -12,6 +12,7 @@
                   ``fwknop`` runs the peer
 - ``workers``     throughput of two workers beside one; ``drain`` (with ``drain.c``) is its client
 - ``source``      the resource behind gateway and peers
+- ``publish``     the documents made of a kept result, ``chart`` the picture among them
 - ``figures``     medians, percentiles, rows: the pure part; ``report`` prints and keeps them
 - ``cpu``, ``machine``, ``certificates``, ``budget``  what the others need
 

@@ -66,7 +66,7 @@ QUICK = Budget(
         "knocks": 60,
         "fwknopd": 20,
     },
-    total_seconds=170,
+    total_seconds=160,
 )
 
 FULL = Budget(

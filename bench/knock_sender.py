@@ -7,6 +7,7 @@ paced a little above what the door is to manage; garbage goes out as fast as thi
 import argparse
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -96,7 +97,8 @@ def main() -> None:
         sockets = _sockets(stack, arguments.sources, (arguments.host, arguments.knock_port))
         datagrams = _valid(arguments, sockets) if arguments.kind == "valid" else _garbage(sockets)
         print("made", flush=True)
-        input()
+        if not sys.stdin.readline():
+            return  # nobody waits for it any more
         if arguments.kind == "valid":
             sent = _send_paced(datagrams, arguments.rate)
         else:
