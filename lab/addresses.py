@@ -6,6 +6,7 @@ namespace can be made to do the same (lab/own_network.py).
 
 import secrets
 import socket
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from console.address import HostPort
@@ -13,6 +14,7 @@ from console.address import HostPort
 CONTROLLER = 1
 GATEWAYS = 11
 RESOURCES = 101
+USER = 201
 STRANGER = 250
 TLS_PORT = 8443
 KNOCK_PORT = 62201
@@ -28,6 +30,9 @@ class Addresses(Protocol):
     @property
     def stranger(self) -> str:
         """An address that never knocks."""
+
+    def at(self, host: int, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` where this address is."""
 
     def release(self) -> None:
         """Let another perimeter have the block."""
@@ -59,6 +64,10 @@ class Block:
         """An address that never knocks."""
         return self.address(STRANGER)
 
+    def at(self, _host: int, argv: Sequence[str]) -> list[str]:
+        """Here: the whole block is this machine."""
+        return list(argv)
+
     def release(self) -> None:
         """Let another perimeter have the block."""
         self._claim.close()
@@ -78,6 +87,10 @@ class Block6:
     def stranger(self) -> str:
         """An address that never knocks."""
         return self.address(STRANGER)
+
+    def at(self, _host: int, argv: Sequence[str]) -> list[str]:
+        """Here: the whole block is this machine."""
+        return list(argv)
 
     def release(self) -> None:
         """Nothing is held."""

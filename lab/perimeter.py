@@ -20,7 +20,7 @@ import psutil
 
 from console.address import HostPort
 from gateway.status import ask
-from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, Addresses, Block, place
+from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, USER, Addresses, Block, place
 from lab.authenticator import Authenticator
 from lab.here import run_here
 from lab.processes import Finished, LabError, Process, finish, script
@@ -34,15 +34,16 @@ PASSWORD = "correct horse battery staple"  # noqa: S105 - of people who live for
 class Client:
     """A person's machine: a state directory, and the `gloam` command over it."""
 
-    def __init__(self, name: str, state: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, name: str, state: Path, env: Mapping[str, str], block: Addresses) -> None:
         self.name = name
+        self._block = block
         self.state = state
         self.authenticator: Authenticator | None = None
         self._env = {**env, "GLOAM_STATE": str(state)}
 
     def argv(self, *arguments: str) -> list[str]:
         """The command line of `gloam` with these arguments."""
-        return [script("gloam"), *arguments]
+        return self._block.at(USER, [script("gloam"), *arguments])
 
     async def gloam(self, *arguments: str, text: str | None = None, seconds: float = 60) -> Finished:
         """Run `gloam` with these arguments to its end."""
@@ -113,6 +114,7 @@ class Perimeter:
         self.processes: dict[str, Process] = {}
         self.clients: dict[str, Client] = {}
         self.gateways: dict[str, str] = {}
+        self._gateway_numbers: dict[str, int] = {}
         self._database = database
         self._settings = dict(settings or {})
         self._gateway_settings = dict(gateway_settings or {})
@@ -157,7 +159,7 @@ class Perimeter:
             _document(await self.init_controller(), "gloam-controller init")
         env = {**self._settings, "GLOAM_CLOAK": self.cloak, **settings}
         argv = [script("gloam-controller"), "run", "--state", str(self.controller_state)]
-        process = await self._start("controller", argv, env)
+        process = await self._start("controller", self.block.at(CONTROLLER, argv), env)
         await process.ready()
         return process
 
@@ -180,15 +182,14 @@ class Perimeter:
 
     async def add_gateway(self, name: str, *, start: bool = True) -> Process | None:
         """Register a gateway, let it join, and start it."""
-        address = self.block.address(GATEWAYS + len(self.gateways))
-        self.gateways[name] = address
+        number = GATEWAYS + len(self.gateways)
+        address = self.gateways[name] = self.block.address(number)
+        self._gateway_numbers[name] = number
         invite = await self.admin_json(
             "gateway", "add", name, "--tunnel", place(address, TLS_PORT), "--knock", place(address, KNOCK_PORT)
         )
-        joined = await finish(
-            [script("gloam-gateway"), "join", invite["invite"], "--state", str(self.gateway_state(name)), "--json"],
-            env=self._gateway_settings,
-        )
+        argv = [script("gloam-gateway"), "join", invite["invite"], "--state", str(self.gateway_state(name)), "--json"]
+        joined = await finish(self.block.at(number, argv), env=self._gateway_settings)
         _document(joined, "gloam-gateway join")
         return await self.start_gateway(name) if start else None
 
@@ -199,6 +200,7 @@ class Perimeter:
     async def start_gateway(self, name: str, **settings: str) -> Process:
         """`gloam-gateway run`; returns once it is ready."""
         argv = [script("gloam-gateway"), "run", "--state", str(self.gateway_state(name)), "--cloak", self.cloak]
+        argv = self.block.at(self._gateway_numbers[name], argv)
         process = await self._start(f"gateway-{name}", argv, {**self._gateway_settings, **settings})
         await process.ready()
         return process
@@ -217,7 +219,7 @@ class Perimeter:
         self._resources += count
         targets = [place(self.block.address(RESOURCES + number % 100), 9_000 + number) for number in numbers]
         argv = [sys.executable, "-m", "lab.hidden", kind, *targets]
-        await (await self._start(f"resource-{name}", argv, {})).ready()
+        await (await self._start(f"resource-{name}", self.block.at(RESOURCES + numbers[0] % 100, argv), {})).ready()
         return targets
 
     async def add_resource(
@@ -241,7 +243,7 @@ class Perimeter:
     ) -> Client:
         """A machine for `user`, enrolled with a fresh invite; `env` is the environment of all its commands."""
         name = name or user
-        client = Client(name, self.directory / f"client-{name}", env or {})
+        client = Client(name, self.directory / f"client-{name}", env or {}, self.block)
         self.clients[name] = client
         if enrol:
             invite = await self.admin_json("invite", user)

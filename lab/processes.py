@@ -31,7 +31,7 @@ def script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Runs in the child: a lab that is killed takes its processes with it."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -68,7 +68,7 @@ class Process:
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **(env or {})},
             start_new_session=True,  # Ctrl-C is for the lab, which then stops its processes in order
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         return cls(name, process, log, awaited)
 
@@ -169,7 +169,7 @@ async def finish(
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(env or {})},
         start_new_session=True,
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(None if text is None else text.encode()), seconds)
