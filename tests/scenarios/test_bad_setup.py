@@ -19,6 +19,7 @@ import pytest
 from lab.addresses import KNOCK_PORT, TLS_PORT, Block
 from lab.perimeter import Perimeter
 from lab.processes import Finished, finish, script
+from tests.scenarios.forked import Forks, forks
 from tests.scenarios.intruder import environment
 
 FAILED, USAGE, UNREACHABLE = 1, 2, 3
@@ -60,8 +61,10 @@ def one_line(done: Finished, code: int, *words: str) -> str:
     return lines[0]
 
 
-async def command(name: str, *arguments: str, **variables: str) -> Finished:
-    return await finish([script(name), *arguments], text="", env=variables)
+@pytest.fixture
+async def command() -> AsyncIterator[Forks]:
+    async with forks() as made:
+        yield made
 
 
 @pytest.fixture
@@ -74,7 +77,8 @@ def block() -> Iterator[Block]:
 class Made:
     """A controller that has been initialised, and does not run."""
 
-    def __init__(self, state: Path, host: str) -> None:
+    def __init__(self, state: Path, host: str, command: Forks) -> None:
+        self.command = command
         self.state = state
         self.listen = f"{host}:{TLS_PORT}"
         self.knock = f"{host}:{KNOCK_PORT}"
@@ -82,7 +86,7 @@ class Made:
 
     async def init(self, *options: str, **variables: str) -> Finished:
         where = ("--listen", self.listen, "--knock", self.knock)
-        return await command(
+        return await self.command(
             "gloam-controller",
             "init",
             "--state",
@@ -95,12 +99,12 @@ class Made:
         )
 
     async def run(self, **variables: str) -> Finished:
-        return await command("gloam-controller", "run", "--state", str(self.state), **variables)
+        return await self.command("gloam-controller", "run", "--state", str(self.state), **variables)
 
 
 @pytest.fixture
-async def made(tmp_path: Path, block: Block) -> Made:
-    controller = Made(tmp_path / "controller", block.address(1))
+async def made(tmp_path: Path, block: Block, command: Forks) -> Made:
+    controller = Made(tmp_path / "controller", block.address(1), command)
     assert (await controller.init()).code == 0
     return controller
 
@@ -136,7 +140,7 @@ def rewritten(path: Path, old: str, new: str) -> "contextlib.AbstractContextMana
 
 
 @pytest.mark.timeout(240)
-async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, tmp_path: Path) -> None:
+async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, tmp_path: Path, command: Forks) -> None:
     state, config = made.state, made.state / "config.toml"
     with untouched(tmp_path):
         nowhere = tmp_path / "nowhere"
@@ -176,7 +180,7 @@ async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, t
         )
 
 
-async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Path) -> None:
+async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Path, command: Forks) -> None:
     path = made.state / "gloam.db"
     good = path.read_bytes()
     with contextlib.closing(sqlite3.connect(path)) as database, database:
@@ -197,8 +201,8 @@ async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Pa
         one_line(await made.run(), FAILED, str(path), "init")
 
 
-async def test_an_init_that_fails_leaves_nothing(tmp_path: Path, block: Block) -> None:
-    controller = Made(tmp_path / "controller", block.address(1))
+async def test_an_init_that_fails_leaves_nothing(tmp_path: Path, block: Block, command: Forks) -> None:
+    controller = Made(tmp_path / "controller", block.address(1), command)
     away = "postgresql://gloam:hush@127.0.0.1:1/gloam"
     with untouched(tmp_path):
         one_line(await controller.init("--database", away), UNREACHABLE, "does not answer")
@@ -213,8 +217,8 @@ async def test_an_init_that_fails_leaves_nothing(tmp_path: Path, block: Block) -
     wide.mkdir()
     wide.chmod(0o755)
     with untouched(tmp_path):
-        one_line(await Made(somebody, controller.host).init(), FAILED, "not empty", "--state")
-        one_line(await Made(wide, controller.host).init(), FAILED, "may be entered by others", "chmod 700")
+        one_line(await Made(somebody, controller.host, command).init(), FAILED, "not empty", "--state")
+        one_line(await Made(wide, controller.host, command).init(), FAILED, "may be entered by others", "chmod 700")
 
 
 @pytest.fixture
@@ -229,7 +233,7 @@ async def standing() -> AsyncIterator[Perimeter]:
 
 
 @pytest.mark.timeout(240)
-async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter) -> None:
+async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter, command: Forks) -> None:
     perimeter = standing
     await perimeter.processes["gateway-edge"].stop()
     gateway, alice = perimeter.gateway_state("edge"), perimeter.clients["alice"]
@@ -275,7 +279,7 @@ async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perime
 
 
 @pytest.mark.timeout(240)
-async def test_one_state_has_one_controller_one_gateway_and_one_agent(make_stage: Any) -> None:
+async def test_one_state_has_one_controller_one_gateway_and_one_agent(make_stage: Any, command: Forks) -> None:
     async with make_stage() as stage:
         perimeter = stage.perimeter
         alice = await stage.person()
