@@ -113,7 +113,8 @@ class UdpForward:
     def _flow(self, local: socket.socket, address: Any, tasks: asyncio.TaskGroup, now: float) -> _Flow | None:
         """The flow of a local address, the one with the freshest use from now on; None if there is no room for it."""
         flow = self._flows.get(address)
-        if flow is None:
+        if flow is None or (flow.stream is not None and flow.stream.ending):  # cut, or ended by the gateway's clock
+            self._flows.pop(address, None)
             if len(self._flows) >= MAX_FLOWS and not self._make_room(now):
                 self._complain(f"{MAX_FLOWS} local addresses use this port at once; others are not served", now)
                 return None

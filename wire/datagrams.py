@@ -52,9 +52,14 @@ class Datagrams(asyncio.Protocol):
         """Datagrams that were not carried: the peer was too slow, or they were too large."""
         return self._dropped + self._reader.oversized
 
+    @property
+    def ending(self) -> bool:
+        """Whether it carries nothing any more; `closed` follows when the peer has been told."""
+        return self._tls.is_closing()
+
     def send(self, payloads: Iterable[bytes]) -> None:
         """Datagrams for the peer, sealed together where that is possible."""
-        if self._tls.is_closing():
+        if self.ending:
             return
         capsules = bytearray()
         for payload in payloads:
@@ -109,7 +114,7 @@ class Datagrams(asyncio.Protocol):
 
     def _work(self) -> None:
         """Hands over what has arrived; what is more than a burst, in the loop's next turn."""
-        if self._tls.is_closing():
+        if self.ending:
             return
         try:
             payloads, again = self._reader.take(limits.DATAGRAM_BURST)

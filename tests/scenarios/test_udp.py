@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,37 @@ async def dig(path: Callable[[str, str], str], host: str, port: int, *arguments:
     return done.out
 
 
+def question(number: int) -> bytes:
+    """A DNS query (RFC 1035 §4.1) for the address of that host; the number is its id, too."""
+    name = b"".join(bytes([len(label)]) + label for label in (b"host%d" % number, b"corp"))
+    return number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + name + b"\0\0\1\0\1"
+
+
+async def asked(sock: socket.socket, number: int, where: tuple[str, int]) -> bytes:
+    """The address of that host; the question is repeated until an answer comes."""
+    loop = asyncio.get_running_loop()
+    for _ in range(PATIENCE):
+        await loop.sock_sendto(sock, question(number), where)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                while True:  # past late answers to questions that were repeated
+                    answer = await loop.sock_recv(sock, 4_096)
+                    if answer[:2] == question(number)[:2]:
+                        return answer[-4:]
+    raise TimeoutError
+
+
+@contextlib.contextmanager
+def senders(count: int) -> Iterator[list[socket.socket]]:
+    """Local addresses of their own."""
+    with contextlib.ExitStack() as stack:
+        made = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(count)]
+        for each in made:
+            each.setblocking(False)  # noqa: FBT003
+            each.bind(("127.0.0.1", 0))
+        yield made
+
+
 async def test_a_dns_server_answers_dig(
     shared_stage: Any, alice: Client, path: Callable[[str, str], str], tmp_path: Path
 ) -> None:
@@ -100,6 +131,10 @@ async def test_a_dns_server_answers_dig(
         answers = await dig(path, host, port, "+short", "-f", str(questions))
         assert answers.split() == [f"10.1.2.{number}" for number in range(QUESTIONS)]
 
+        with senders(20) as many:
+            found = await asyncio.gather(*(asked(each, number, (host, port)) for number, each in enumerate(many)))
+            assert found == [bytes([10, 1, 2, number]) for number in range(len(many))]  # to each its own
+
     opened = await shared_stage.events("tunnel.opened", resource="dns")
     assert len(opened) >= QUESTIONS  # dig asks every question from a port of its own
     assert {(each["protocol"], each["user"], each["gateway"]) for each in opened} == {("udp", "alice", "edge")}
@@ -112,34 +147,18 @@ async def test_ipv6_on_both_ends(alice: Client, path: Callable[[str, str], str])
         assert await dig(path, host, port, "+short", "host9.corp", "A") == "10.1.2.9\n"
 
 
-def question(number: int) -> bytes:
-    """A DNS query (RFC 1035 §4.1) for the address of host7.corp, with this id."""
-    return number.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0\5host7\4corp\0\0\1\0\1"
-
-
-async def asked(sock: socket.socket, where: tuple[str, int]) -> bytes:
-    """The answer to a question, which is repeated until one comes."""
-    loop = asyncio.get_running_loop()
-    for number in range(PATIENCE):
-        await loop.sock_sendto(sock, question(number), where)
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(loop.sock_recv(sock, 4_096), 1)
-    raise TimeoutError
-
-
 async def test_a_session_that_is_revoked_is_cut_off(shared_stage: Any, alice: Client) -> None:
     perimeter = shared_stage.perimeter
     bob = await shared_stage.person("bob")
     grant = await perimeter.admin_json("grant", "add", "--user", "bob", "--resource", "dns")
     async with forwarded(bob, "dns/udp") as (host, port, forward):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)  # noqa: FBT003
-            assert bytes([10, 1, 2, 7]) in await asked(sock, (host, port))
+        with senders(1) as (sock,):
+            assert await asked(sock, 7, (host, port)) == bytes([10, 1, 2, 7])
             (live,) = [
                 each for each in (await perimeter.gateway_status("edge"))["tunnels"] if each["protocol"] == "udp"
             ]
             assert (live["resource"], live["port"], live["dropped"]) == ("dns", 53, 0)
-            assert live["bytes_down"] > live["bytes_up"] >= len(question(0))
+            assert live["bytes_down"] > live["bytes_up"] >= len(question(7))
             await perimeter.admin_json("grant", "remove", grant["id"])
             async with asyncio.timeout(PATIENCE):
                 while not (events := await shared_stage.events("tunnel.closed", user="bob")):
@@ -148,10 +167,27 @@ async def test_a_session_that_is_revoked_is_cut_off(shared_stage: Any, alice: Cl
             assert (closed["code"], closed["protocol"], closed["dropped"]) == ("permit_lost", "udp", 0)
             told = asyncio.create_task(forward.said("No grant lets you reach dns", PATIENCE))
             while not told.done():  # each asks for a new tunnel, once the old one is known to be gone
-                sock.sendto(question(0), (host, port))
+                sock.sendto(question(7), (host, port))
                 await asyncio.wait([told], timeout=0.2)
             assert "ask an administrator" in told.result()
     assert (await bob.gloam("forward", "dns/udp")).code == DENIED
+
+
+async def test_silence_ends_a_tunnel_and_nobody_notices(shared_stage: Any, alice: Client) -> None:
+    perimeter = shared_stage.perimeter
+    await perimeter.add_gateway("brief", start=False)
+    await perimeter.start_gateway("brief", GLOAM_UDP_IDLE="1s")
+    targets = {each["name"]: each["target"] for each in await perimeter.admin_json("resource", "list")}
+    await perimeter.add_resource("dns-brief", gateways=["brief"], target=f"{targets['dns']}/udp", port=53)
+    await perimeter.admin_json("grant", "add", "--user", "alice", "--resource", "dns-brief")
+    async with forwarded(alice, "dns-brief/udp") as (host, port, _):
+        with senders(1) as (sock,):
+            assert await asked(sock, 1, (host, port)) == bytes([10, 1, 2, 1])
+            async with asyncio.timeout(PATIENCE):
+                while not (closed := await shared_stage.events("tunnel.closed", resource="dns-brief")):
+                    pass
+            assert {each["code"] for each in closed} == {"idle"}
+            assert await asked(sock, 2, (host, port)) == bytes([10, 1, 2, 2])
 
 
 async def test_whoever_asks_in_the_wrong_way_is_told_the_right_one(shared_stage: Any, alice: Client) -> None:

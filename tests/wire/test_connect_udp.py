@@ -147,6 +147,10 @@ def test_no_path_is_more_than_one_name(target: str) -> None:
         assert isinstance(answer, BadRequest)
 
 
+def test_the_gateway_is_called_what_an_administrator_may_call_it() -> None:
+    assert b"\r\nHost: _edge.corp:8443\r\n" in UdpHandshake("dns", 53, "_edge.corp:8443").request()
+
+
 def test_the_request_is_rfc_9298s() -> None:
     assert UdpHandshake("dns", 53, "[2001:db8::1]:8443").request() == (
         b"GET /.well-known/masque/udp/dns/53/ HTTP/1.1\r\n"
