@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -71,6 +71,10 @@ def run(
         str | None,
         typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand; else as config.toml says."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, max=64, help="Processes that carry tunnels; 0, or unsaid: one for each core."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Log as JSON, one document a line.")] = False,
 ) -> None:
     """Run the gateway; logs "ready" once it accepts knocks. SIGTERM drains, a second one stops at once.
@@ -83,6 +87,7 @@ def run(
     from console.settings import load_settings
     from console.state import only_one
     from gateway.config import GatewaySettings, settings_path
+    from gateway.loop import new_event_loop
     from gateway.run import serve
 
     directory = _state(state)
@@ -91,21 +96,13 @@ def run(
         raise CommandError(
             f"{directory} is no gateway yet", f"join with: gloam-gateway join INVITE --state {directory}"
         )
-    environ = os.environ if cloak is None else {**os.environ, "GLOAM_CLOAK": cloak}
+    chosen = {"GLOAM_CLOAK": cloak, "GLOAM_WORKERS": None if workers is None else str(workers)}
+    environ = {**os.environ, **{name: value for name, value in chosen.items() if value is not None}}
     settings = load_settings(GatewaySettings, path, environ)
     configure_logs(json or settings.log_json, settings.log_level)
     check_state_directory(directory)
-    with only_one(directory, "gateway"), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with only_one(directory, "gateway"), asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(directory, settings))
-
-
-def _loop_factory() -> Any:
-    """Uvloop's where it exists (measured.md: a fifth less CPU), asyncio's own elsewhere."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 @app.command()

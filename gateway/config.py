@@ -72,6 +72,12 @@ class GatewaySettings(BaseModel):
         timedelta(seconds=limits.DRAIN_DEADLINE),
         description="How long SIGTERM waits for live tunnels before it cuts them.",
     )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=limits.MAX_WORKERS,
+        description="Processes that carry tunnels; 0: one for each core there is for us.",
+    )
     dial_timeout: Duration = Field(
         timedelta(seconds=limits.DIAL_DEADLINE), description="How long a resource may take to accept a connection."
     )

@@ -37,6 +37,34 @@ LAST_WORDS: Final = 2.0
 CUT_DEADLINE: Final = 1.0
 """The bound we publish from revoke to last byte. A cut that takes longer is a bug, and is logged as one."""
 
+CUT_CERTAIN: Final = 5.0
+"""A worker that has not confirmed a cut by now is killed, which closes its sockets: a right that was taken away ends,
+whatever else that ends. Far above CUT_DEADLINE, so that a machine under load costs nobody a tunnel."""
+
+MAX_WORKERS: Final = 64
+"""Relay processes. More than cores are of no use."""
+
+WORKER_START: Final = 30.0
+"""From the start of a worker to its first word; it takes half a second."""
+
+WORKER_SILENCE: Final = 15.0
+"""A worker owes each connection a word within the handshake's deadline (5 s). One that owes it longer is replaced."""
+
+WORKER_STABLE: Final = 5.0
+"""A worker that lived this long is replaced at once; after a shorter life the next one waits, ever longer."""
+
+WORKER_BACKLOG: Final = 1_000
+"""Messages a worker may be behind with before it gets no more connections."""
+
+WORKER_STOP: Final = 2.0
+"""How long a worker may take to end once it is told to."""
+
+MESSAGES_WAITING: Final = 100_000
+"""Messages one process has for the other before it gives it up: some hundred bytes each."""
+
+COUNT_DEADLINE: Final = 1.0
+"""How long `status` waits for a worker's byte counts; a slower one is shown with the last that is known."""
+
 REPORTS_KEPT: Final = 10_000
 """Reports kept while the link is down: at about 500 bytes each, 5 MB."""
 

@@ -1,14 +1,18 @@
 """A running gateway: the parts put together, and how they stop.
 
-1. The door opens once the first snapshot is applied: before, nobody could be let in, and the port stays dark.
+1. The door opens once the first snapshot is applied and the workers have begun: before, nobody could be let in, and the
+   port stays dark.
 2. Every task belongs to one group; whatever fails ends the gateway with its reason (fail closed: the door goes first).
 3. SIGTERM and SIGINT drain: the door closes, live tunnels have their time, then they are cut and the controller is
-   told. A second signal stops at once.
+   told. A second signal stops at once. Either way no worker outlives this process.
+4. The listening socket never leaves this process, so a worker that comes or goes leaves no gap and shows nobody a port.
 """
 
 import asyncio
+import os
 import random
 import signal
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,9 +21,9 @@ from typing import Final
 
 import structlog
 
-from certs.names import Purpose
 from certs.secret import Secret
 from certs.store import IdentityStore, Trust, read_private
+from console.address import HostPort
 from console.errors import CommandError
 from gateway import limits
 from gateway.config import IDENTITY, KNOCK_SECRET, TRUST, GatewaySettings
@@ -27,11 +31,12 @@ from gateway.dial import Dialler, wall_us
 from gateway.enforcement import Enforcement
 from gateway.keys import TUNNEL, LeaseKeys
 from gateway.leases import Leases
-from gateway.lifetimes import Lifetimes
 from gateway.link import Link
 from gateway.reports import Report
 from gateway.status import Document, StatusServer
-from gateway.tunnels import Tunnels
+from gateway.workers.dispatcher import Dispatcher
+from gateway.workers.ledger import Connection
+from gateway.workers.messages import Start
 from spa.admission import Admission, Drop
 from spa.cloak import try_out
 from spa.cover import Trouble
@@ -39,7 +44,6 @@ from spa.door import Door
 from spa.networks import parse_networks
 from spa.packet import IPAddress
 from wire.messages import CloakTrouble, Counters, HandshakeRefused, TunnelRefused
-from wire.tls import ServerTls
 
 log = structlog.get_logger()
 
@@ -67,17 +71,24 @@ class Gateway:
             session_seen_at=lambda session, address: leases.seen_at(session, str(address)),
             shared=parse_networks(settings.shared_networks),
         )
-        self.tunnels = Tunnels(
-            ServerTls(self._identity, trust, frozenset({Purpose.SESSIONS})),
+        self.tunnels = Dispatcher(
+            settings.workers or len(os.sched_getaffinity(0)),
+            state,
+            Start(
+                dial_seconds=settings.dial_timeout.total_seconds(),
+                tunnel_idle=settings.tunnel_idle.total_seconds(),
+                udp_idle=settings.udp_idle.total_seconds(),
+                tunnel_lifetime=settings.tunnel_lifetime.total_seconds(),
+                log_json=settings.log_json,
+                log_level=settings.log_level,
+            ),
             lambda session, knocked, name, port, protocol: leases.permits(
                 session, knocked, name, port, self._clock(), protocol=protocol
             ),
             self._report,
             most=settings.max_tunnels,
             most_of_session=settings.max_tunnels_per_session,
-            dial_deadline=settings.dial_timeout.total_seconds(),
-            lifetimes=Lifetimes(settings.tunnel_idle.total_seconds(), settings.tunnel_lifetime.total_seconds()),
-            udp_lifetimes=Lifetimes(settings.udp_idle.total_seconds(), settings.tunnel_lifetime.total_seconds()),
+            random=random.random,
         )
         self.enforcement = Enforcement(
             leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock
@@ -112,9 +123,9 @@ class Gateway:
         try_out(self._settings.cloak)
         await self._status.start()
         try:
+            self.tunnels.start()
             async with asyncio.TaskGroup() as group:
                 tasks = [
-                    group.create_task(self.tunnels.run()),
                     group.create_task(self.enforcement.expire_forever()),
                     group.create_task(self.link.run()),
                 ]
@@ -126,11 +137,13 @@ class Gateway:
                     task.cancel()
         finally:
             await self._close_door()
+            await self.tunnels.stop()
             await self._status.close()
             log.info("stopped")
 
     async def _open_door(self) -> None:
         await self.link.ready.wait()
+        await self.tunnels.begun()
         await self.door.start()
         self._door_open = True
         log.info(
@@ -201,8 +214,10 @@ class Gateway:
             cloak=self._cloak,
         )
 
-    def document(self) -> Document:
+    async def document(self) -> Document:
         """What `gloam-gateway status` shows."""
+        await self.tunnels.count()
+        pids = {worker.number: worker.pid for worker, _ in self.tunnels.workers}
         link, now = self.link.state, self._clock()
         leaf = self._identity.leaf
         return {
@@ -249,13 +264,19 @@ class Gateway:
                 }
                 for each in self.door.windows.open_windows
             ],
-            "tunnels": [asdict(view) for view in self.tunnels.views()],
-            "counters": {
-                "opened": self.tunnels.opened,
-                "refused": self.tunnels.refused,
-                "parked": self.tunnels.parked,
-                **self.door.counters,
-            },
+            "tunnels": [_shown(each, pids, now) for each in self.tunnels.connections if each.opened is not None],
+            "workers": [
+                {
+                    "pid": worker.pid,
+                    "ready": worker.is_ready,
+                    "connections": connections,
+                    "cpu_seconds": round(worker.cpu_seconds, 3),
+                    "memory_bytes": worker.memory_bytes,
+                    "since": worker.since,
+                }
+                for worker, connections in self.tunnels.workers
+            ],
+            "counters": {**self.tunnels.counters, **self.door.counters},
         }
 
 
@@ -287,6 +308,27 @@ async def serve(state: Path, settings: GatewaySettings) -> None:
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _shown(connection: Connection, pids: Mapping[int, int], now: float) -> Document:
+    reach, opened = connection.reach, connection.opened
+    if reach is None or opened is None:
+        raise AssertionError("only open tunnels are shown")
+    return {
+        "tunnel": connection.tunnel,
+        "session": connection.session,
+        "resource": reach.resource,
+        "port": reach.port,
+        "protocol": reach.protocol,
+        "source": str(HostPort(str(connection.source.address), connection.source.port)),
+        "target": str(HostPort(opened.target.host, opened.target.port)),
+        "group": opened.group,
+        "bytes_up": connection.bytes_up,
+        "bytes_down": connection.bytes_down,
+        "dropped": connection.dropped,
+        "seconds": now - connection.since,
+        "worker": pids.get(connection.worker),
+    }
 
 
 def _load_trust(state: Path) -> Trust:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ Document = dict[str, Any]
 class StatusServer:
     """Answers `document()` on `STATE/status.sock` between `start` and `close`."""
 
-    def __init__(self, state: Path, document: Callable[[], Document]) -> None:
+    def __init__(self, state: Path, document: Callable[[], Awaitable[Document]]) -> None:
         self._path = state / STATUS_SOCKET
         self._document = document
         self._server: asyncio.Server | None = None
@@ -46,7 +46,7 @@ class StatusServer:
     async def _answer(self, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):
             if may_speak(writer.get_extra_info("socket")):
-                writer.write(json.dumps(self._document(), default=plain).encode())
+                writer.write(json.dumps(await self._document(), default=plain).encode())
                 async with asyncio.timeout(DEADLINE):
                     await writer.drain()
         writer.close()
@@ -95,6 +95,11 @@ def describe(document: Document, output: Output) -> None:
         for each in document["tunnels"]
     ]
     output.table(f"{len(rows)} tunnels", ["RESOURCE", "SESSION", "FROM", "TARGET", "UP", "DOWN"], rows)
+    rows = [
+        [each["pid"], each["connections"], each["cpu_seconds"], each["memory_bytes"] // 2**20, each["since"]]
+        for each in document["workers"]
+    ]
+    output.table(f"{len(rows)} workers", ["PID", "CONNECTIONS", "CPU SECONDS", "MEMORY MIB", "SINCE"], rows)
     rows = [[each["source"], each["for"]] for each in document["windows"]]
     output.table(f"{len(rows)} open windows", ["SOURCE", "FOR"], rows)
     output.say("counters: " + ", ".join(f"{name} {count}" for name, count in document["counters"].items()))

@@ -11,18 +11,16 @@
 import asyncio
 import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
 
-from console.address import HostPort, plain_host
+from console.address import plain_host
 from gateway.datagrams import UdpRelay, connect_target
-from gateway.leases import Reach, Refusal
+from gateway.leases import Refusal
 from gateway.lifetimes import Age, Lifetimes
 from gateway.target import dial_target
-from spa.source import Source
 from wire.connect import (
     BadRequest,
     ConnectRequest,
@@ -47,38 +45,21 @@ _NO_REQUEST: Final = Refusal(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TunnelView:
-    """A live tunnel, for `status`."""
-
-    tunnel: UUID
-    session: UUID
-    resource: str
-    port: int
-    protocol: str
-    source: str
-    target: str
-    group: str
-    bytes_up: int
-    bytes_down: int
-    dropped: int  # datagrams; bytes are never
-    seconds: float
-
-
 class Tunnel(asyncio.Protocol):
     """One connection from its verified handshake to its end; until the relay is, the protocol of its TLS transport."""
 
     __slots__ = (
         "_age",
+        "_answer",
         "_handshake",
+        "_parked",
         "_reason",
+        "_resource",
         "_source",
-        "_target",
         "_task",
         "_tunnels",
         "ended",
         "id",
-        "reach",
         "relay",
         "session",
         "transport",
@@ -86,17 +67,18 @@ class Tunnel(asyncio.Protocol):
     transport: TlsTransport
     session: UUID
 
-    def __init__(self, tunnels: "Tunnels", source: Source) -> None:
+    def __init__(self, tunnels: "Tunnels", id_: UUID, source: Address) -> None:
+        self.id = id_
         self._tunnels = tunnels
         self._source = source
         self._handshake: ServerHandshake | None = None  # once there is something to parse
         self._task: asyncio.Task[None] | None = None  # from its CONNECT until it carries bytes
         self._age = Age(time.monotonic())  # of the verified connection, then of the open tunnel
+        self._answer: asyncio.Future[Permit | Refusal] | None = None  # once it has asked
+        self._parked = False
         self._reason = ""
-        self._target: Address | None = None
-        self.id = uuid4()
+        self._resource = ""  # once it has asked
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.reach: Reach | None = None
         self.relay: Relay | UdpRelay | None = None
 
     # The protocol of the TLS transport, until the relay takes over
@@ -106,12 +88,11 @@ class Tunnel(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment] # wire.tls makes no other
         # The TLS policy trusts the sessions' intermediate alone, and a session's id is a UUID (certs.names).
         self.session = UUID(transport.get_extra_info("peer").id)
-        if (refusal := self._tunnels.begin(self)) is not None:
-            self._refuse(refusal, "")
+        self._tunnels.begin(self)
 
     def data_received(self, data: bytes) -> None:
         """Some of its CONNECT, usually all of it."""
-        if self._task is not None or self.ended.done():
+        if self._answer is not None or self.ended.done():
             return
         first = self._handshake is None
         if self._handshake is None:
@@ -125,9 +106,13 @@ class Tunnel(asyncio.Protocol):
             case ConnectRequest() | UdpRequest() as request:
                 self.transport.pause_reading()
                 self._handshake = None
+                self._resource = request.name
+                self._answer = asyncio.get_running_loop().create_future()
                 self._task = self._tunnels.asked(self, request)
                 if self._task is None:
                     self.cut("gateway_stopped")
+                else:
+                    self._task.add_done_callback(self._served)
 
     def eof_received(self) -> bool:
         """Nothing more will come; of one that was asking, nothing ever."""
@@ -143,9 +128,23 @@ class Tunnel(asyncio.Protocol):
     # Its life
 
     def leave(self) -> None:
-        """Ends a connection that has not asked, without a word."""
+        """Ends a connection that has not asked, or that asks just now, without a word: it may ask on another one."""
+        if self.relay is not None:
+            return
+        if self._task is not None:
+            self._resource = ""  # as if it had not asked
+            self.cut("left")
+            return
         self.transport.close()
         self._finish("")
+
+    def answer(self, answer: Permit | Refusal) -> None:
+        """What was decided. A refusal may come before the question; a permit counts only for one that asked."""
+        if self._answer is not None:
+            if not self._answer.done():
+                self._answer.set_result(answer)
+        elif isinstance(answer, Refusal) and not self.ended.done():
+            self._refuse(answer, "")
 
     def cut(self, code: str) -> asyncio.Future[str]:
         """Ends it now, whatever it is doing; done when both sockets are closed."""
@@ -172,7 +171,9 @@ class Tunnel(asyncio.Protocol):
             return self._look(self.relay, now)
         if self._handshake is not None:
             self._refuse(_NO_REQUEST, "")
-        elif self._tunnels.park(self):
+        elif not self._parked:
+            self._parked = True
+            self._tunnels.main.parked(self.id)
             return self._age.opened + self._may_wait(now)
         else:
             self.leave()
@@ -201,31 +202,28 @@ class Tunnel(asyncio.Protocol):
     async def serve(self, request: ConnectRequest | UdpRequest) -> None:
         """From its CONNECT to a refusal or a relay. A fault of ours ends this tunnel, not the gateway."""
         try:
-            await self._serve(request)
-        except asyncio.CancelledError:
-            ours = bool(self._reason)
-            self._reason = self._reason or "gateway_stopped"
-            if self.relay is None and self.reach is not None:
-                cut = Refusal(403, "http_request_denied", self._reason, "cut before it was open")
-                self._report_refused(cut, self.reach.resource)
-            if not ours:  # the gateway stops, not this tunnel alone
-                raise
+            if self._answer is not None:
+                await self._serve(request, await self._answer)
         except Exception:
             self._reason = "internal_error"
             log.exception("a tunnel failed", tunnel=str(self.id), session=str(self.session))
             if self.relay is not None:
                 self.relay.cut(self._reason)
-        finally:
-            if self.relay is None and not self.ended.done():
-                self.transport.abort()
-                self._finish(self._reason)
 
-    async def _serve(self, request: ConnectRequest | UdpRequest) -> None:
-        permit = self._tunnels.permits(self.session, self._source.key_ids, request.name, request.port, request.protocol)
+    def _served(self, _task: asyncio.Task[None]) -> None:
+        # Here and not in the task: one that is cancelled before its first step never runs.
+        if self.relay is None and not self.ended.done():
+            self._reason = self._reason or "gateway_stopped"
+            if self._resource:
+                cut = Refusal(403, "http_request_denied", self._reason, "cut before it was open")
+                self._report_refused(cut, self._resource)
+            self.transport.abort()
+            self._finish(self._reason)
+
+    async def _serve(self, request: ConnectRequest | UdpRequest, permit: Permit | Refusal) -> None:
         if isinstance(permit, Refusal):
             self._refuse(permit, request.name)
             return
-        self.reach = Reach.of(permit)
         dial = connect_target if permit.protocol == "udp" else dial_target
         plain = await dial(permit, self._tunnels.dial_deadline)
         if isinstance(plain, Refusal):
@@ -244,25 +242,23 @@ class Tunnel(asyncio.Protocol):
     def _relay(self, plain: asyncio.Transport | socket.socket, permit: Permit, rest: bytes) -> None:
         peer = plain.getpeername() if isinstance(plain, socket.socket) else plain.get_extra_info("peername")
         host, port = peer[:2]
-        self._target = Address(host=plain_host(host), port=port)
         if self.transport.is_closing():
             plain.close() if isinstance(plain, socket.socket) else plain.abort()
-            self._reason = "client_gone"
-            self._report_refused(
-                Refusal(408, "connection_terminated", "client_gone", "the client is gone"), permit.resource
-            )
+            gone = Refusal(408, "connection_terminated", "client_gone", "the client is gone")
+            self._report_refused(gone, permit.resource)
+            self._finish(gone.code)
             return
         self._age = Age(time.monotonic())
         self.relay = relay = self._begin(plain, rest)
         relay.closed.add_done_callback(self._relay_closed)
         self._tunnels.carrying(self, self._age.next_look(self._limits(relay), self._age.opened))
-        self._tunnels.report(
+        self._tunnels.main.report(
             TunnelOpened(
                 tunnel=self.id,
                 session=self.session,
                 resource=permit.resource,
-                source=self._address(),
-                target=self._target,
+                source=self._source,
+                target=Address(host=plain_host(host), port=port),
                 group=self.transport.get_extra_info("group"),
                 protocol=permit.protocol,
                 at=self._tunnels.now(),
@@ -274,16 +270,15 @@ class Tunnel(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._report_closed)
 
     def _report_closed(self) -> None:
-        relay, reach = self.relay, self.reach
-        if relay is None or reach is None or self.ended.done():
+        relay = self.relay
+        if relay is None or self.ended.done():
             return
         reason = relay.reason or self._reason or "broken"
-        self._finish(reason)
-        self._tunnels.report(
+        self._tunnels.main.report(
             TunnelClosed(
                 tunnel=self.id,
                 session=self.session,
-                resource=reach.resource,
+                resource=self._resource,
                 bytes_up=relay.bytes_to_plain,
                 bytes_down=relay.bytes_to_tls,
                 seconds=time.monotonic() - self._age.opened,
@@ -292,9 +287,10 @@ class Tunnel(asyncio.Protocol):
                 at=self._tunnels.now(),
             )
         )
+        self._finish(reason)
 
     def _finish(self, reason: str) -> None:
-        self._tunnels.end(self)
+        self._tunnels.ended(self)
         if not self.ended.done():
             self.ended.set_result(reason)
 
@@ -304,36 +300,22 @@ class Tunnel(asyncio.Protocol):
         self._report_refused(refusal, resource)
         self._finish(refusal.code)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Bytes from the client, bytes to it, and datagrams dropped; bytes never are."""
+        relay = self.relay
+        if relay is None:
+            return 0, 0, 0
+        return relay.bytes_to_plain, relay.bytes_to_tls, relay.dropped if isinstance(relay, UdpRelay) else 0
+
     def _report_refused(self, refusal: Refusal, resource: str) -> None:
-        self._tunnels.refused += 1
-        self._tunnels.report(
+        self._tunnels.main.report(
             TunnelRefused(
                 session=self.session,
                 resource=resource[:1024],
-                source=self._address(),
+                source=self._source,
                 status=refusal.status,
                 code=refusal.code,
                 at=self._tunnels.now(),
             )
-        )
-
-    def _address(self) -> Address:
-        return Address(host=str(self._source.address), port=self._source.port)
-
-    def view(self) -> TunnelView:
-        """As `status` shows it."""
-        reach, relay = self.reach, self.relay
-        return TunnelView(
-            tunnel=self.id,
-            session=self.session,
-            resource=reach.resource if reach else "",
-            port=reach.port if reach else 0,
-            protocol=reach.protocol if reach else "",
-            source=str(HostPort(str(self._source.address), self._source.port)),
-            target=str(HostPort(self._target.host, self._target.port)) if self._target else "",
-            group=self.transport.get_extra_info("group") or "",
-            bytes_up=relay.bytes_to_plain if relay else 0,
-            bytes_down=relay.bytes_to_tls if relay else 0,
-            dropped=relay.dropped if isinstance(relay, UdpRelay) else 0,
-            seconds=time.monotonic() - self._age.opened,
         )

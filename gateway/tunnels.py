@@ -1,212 +1,172 @@
-"""All tunnels of a gateway: who may come in, who ends them, and the one timer they share.
+"""All tunnels of a process, a worker's whole work (gateway/workers): who ends them, and the one timer they share.
 
-1. TLS with a session certificate, then CONNECT or connect-udp within its deadline, then the lease's answer, then the
-   controller's target: never an address from the client.
+1. TLS with a session certificate, then CONNECT or connect-udp within its deadline, then the answer of the process that
+   decides, then the controller's target: never an address from the client. Nothing is decided here.
 2. A tunnel is known from its verified handshake on, so a cut meets it in every stage, before its first byte too.
-3. Tunnels are bounded, all together and for each session, those still asking included. Parked connections count too,
-   and make way for one that comes in.
+3. Every accepted socket ends in exactly one `ended`, whatever became of it, after its last report.
 4. One timer wakes the loop for the earliest of all deadlines; an idle tunnel costs no task and no timer.
 """
 
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Protocol
 from uuid import UUID
 
 from gateway import limits
 from gateway.deadlines import Deadlines
-from gateway.leases import Carried, Cut, Refusal
+from gateway.leases import Carried, Refusal
 from gateway.lifetimes import Lifetimes
-from gateway.parked import Parked
 from gateway.reports import Report
 from gateway.target import keep_alive
-from gateway.tunnel import Tunnel, TunnelView
-from spa.source import Source
+from gateway.tunnel import Tunnel
 from wire.connect import ConnectRequest, UdpRequest
 from wire.errors import TlsRefusal
 from wire.limits import CONNECT_DEADLINE, UDP_IDLE
 from wire.messages import Address, HandshakeRefused, Permit
 from wire.tls import ServerTls, accept_tls
 
-Permits = Callable[[UUID, frozenset[str], str, int, Carried], Permit | Refusal]
-"""(session, key ids that knocked, resource, port, what it shall carry) -> the permit, or why not."""
 
-_TOO_MANY: Final = Refusal(
-    503, "connection_limit_reached", "too_many_tunnels", "this gateway has all the tunnels it takes", "try again later"
-)
-_TOO_MANY_OF_YOURS: Final = Refusal(
-    429, "connection_limit_reached", "too_many_tunnels", "this session has all the tunnels it may have", "close some"
-)
+class Main(Protocol):
+    """The process that decides, as tunnels see it: they tell it and ask it, and `Tunnels.answer` is what it says."""
+
+    def verified(self, tunnel: UUID, session: UUID) -> None:
+        """The handshake is over; the peer has `session`'s certificate. It may be refused at once."""
+
+    def parked(self, tunnel: UUID) -> None:
+        """It has said nothing for a while. It may have to leave."""
+
+    def asks(self, tunnel: UUID, name: str, port: int, protocol: Carried) -> None:
+        """The peer asks for NAME:PORT, to carry this; one answer follows, unless it has been refused already."""
+
+    def report(self, report: Report) -> None:
+        """Something the controller shall hear of."""
+
+    def ended(self, tunnel: UUID) -> None:
+        """Nothing is left of it here."""
 
 
 class Tunnels:
-    """All tunnels of this gateway. `run` owns their tasks: nothing outlives it."""
+    """All tunnels of this process. `run` owns their tasks: nothing outlives it."""
 
     def __init__(
         self,
         tls: ServerTls,
-        permits: Permits,
-        report: Callable[[Report], None],
+        main: Main,
         *,
-        most: int = limits.MAX_TUNNELS,
-        most_of_session: int = limits.MAX_TUNNELS_PER_SESSION,
         connect_deadline: float = CONNECT_DEADLINE,
         park_deadline: float = limits.PARK_DEADLINE,
-        most_parked: int = limits.MAX_PARKED,
-        most_parked_of_session: int = limits.MAX_PARKED_PER_SESSION,
         dial_deadline: float = limits.DIAL_DEADLINE,
         lifetimes: Lifetimes = Lifetimes(),  # noqa: B008 - frozen
         udp_lifetimes: Lifetimes = Lifetimes(idle=UDP_IDLE),  # noqa: B008 - frozen
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.tls = tls  # replaced whole when the certificate is renewed; connections keep what they began with
-        self.permits = permits
-        self.report = report
+        self.main = main
         self.connect_deadline = connect_deadline
         self.park_deadline = park_deadline
         self.dial_deadline = dial_deadline
         self.lifetimes = lifetimes
         self.udp_lifetimes = udp_lifetimes
         self.now = now
-        self.opened = 0
-        self.refused = 0
-        self._most = most
-        self._most_of_session = most_of_session
-        self._all: set[Tunnel] = set()
-        self._of_session: dict[UUID, set[Tunnel]] = {}
-        self._parked: Parked[Tunnel] = Parked(most_parked, most_parked_of_session)
+        self._taken: dict[UUID, Tunnel | None] = {}  # None until the peer is verified
         self._deadlines: Deadlines[Tunnel] = Deadlines()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._group: asyncio.TaskGroup | None = None
-        self._stopped = asyncio.Event()
 
     async def run(self) -> None:
-        """Owns every tunnel until `drain` has ended them all, or until it is cancelled, which cuts them."""
+        """Owns every tunnel until it is cancelled, which cuts them."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._stopped.wait()
+                await asyncio.Event().wait()
         finally:
             self._group = None
-            for each in list(self._all):
-                each.stop()
+            for each in list(self._taken.values()):
+                if each is not None:
+                    each.stop()
             if self._timer is not None:
                 self._timer.cancel()
 
-    def accept(self, sock: socket.socket, source: Source) -> None:
+    def accept(self, tunnel: UUID, sock: socket.socket, source: Address) -> None:
         """One connection through the door; it is ours from here on."""
+        self._taken[tunnel] = None
         if self._group is None:
             sock.close()
+            self.end(tunnel)
             return
         keep_alive(sock)
         accept_tls(
             asyncio.get_running_loop(),
             sock,
             self.tls,
-            lambda: Tunnel(self, source),
+            lambda: Tunnel(self, tunnel, source),
             on_refused=self._handshake_refused,
+            on_over=partial(self.end, tunnel),
         )
 
-    def cut(self, cut: Cut) -> list[asyncio.Future[str]]:
-        """Cuts the session's tunnels that reach nothing in `cut.kept`; the futures are done when they are gone."""
-        # One that has not asked yet will be judged by the new lease, if there is one.
-        spared = {*cut.kept, None} if cut.kept else ()
-        doomed = [each for each in self._of_session.get(cut.session, ()) if each.reach not in spared]
-        return [each.cut(cut.code) for each in doomed]
+    def answer(self, tunnel: UUID, answer: Permit | Refusal) -> None:
+        """What was decided about a tunnel, asked or not. One that is gone meanwhile needs no answer."""
+        if (found := self._taken.get(tunnel)) is not None:
+            found.answer(answer)
 
-    async def drain(self, deadline: float) -> int:
-        """Waits at most `deadline` seconds for tunnels to end, cuts the rest, ends `run`; answers how many were cut."""
-        while (parked := self._parked.oldest()) is not None:
-            parked.leave()
-        if self._all:
-            await asyncio.wait([each.ended for each in self._all], timeout=deadline)
-        rest = list(self._all)
-        for each in rest:
-            each.cut("gateway_stopped")
-        if rest:
-            await asyncio.wait([each.ended for each in rest])  # their reports, too
-        self._stopped.set()
-        return len(rest)
+    def leave(self, tunnel: UUID) -> None:
+        """Its place is needed: it has asked for nothing, or is only asking now, and ends without a word."""
+        if (found := self._taken.get(tunnel)) is not None:
+            found.leave()
+
+    def cut(self, tunnels: Iterable[UUID], code: str) -> list[asyncio.Future[str]]:
+        """Cuts these now; the futures are done when they are gone. Those that are gone already need none."""
+        return [found.cut(code) for each in tunnels if (found := self._taken.get(each)) is not None]
 
     def __len__(self) -> int:
-        """Tunnels that carry bytes."""
-        return sum(each.relay is not None for each in self._all)
+        """Accepted sockets that have not ended."""
+        return len(self._taken)
 
-    @property
-    def parked(self) -> int:
-        """Verified connections that have not asked yet, and for longer than a CONNECT takes."""
-        return len(self._parked)
-
-    def views(self) -> list[TunnelView]:
-        """The tunnels that carry bytes."""
-        return [each.view() for each in self._all if each.relay is not None]
+    def byte_counts(self) -> list[tuple[UUID, int, int, int]]:
+        """Of each tunnel that carries bytes: how many from the client, how many to it, and datagrams dropped."""
+        return [(id_, *each.counts) for id_, each in self._taken.items() if each is not None and each.relay is not None]
 
     # For the tunnels themselves
 
-    def begin(self, tunnel: Tunnel) -> Refusal | None:
-        """Takes a verified connection in; answers why it may not stay. A refused one is told, then gone."""
-        self._make_room(tunnel.session)
-        mine = self._of_session.setdefault(tunnel.session, set())
-        over = _TOO_MANY if len(self._all) >= self._most else None
-        if over is None and len(mine) >= self._most_of_session:
-            over = _TOO_MANY_OF_YOURS
-        self._all.add(tunnel)
-        mine.add(tunnel)
-        if over is None:
-            self._due_at(tunnel, time.monotonic() + self.connect_deadline)
-        return over
-
-    def park(self, tunnel: Tunnel) -> bool:
-        """Its CONNECT is not due yet; false if it has been parked for as long as it may, or there is no room."""
-        if tunnel in self._parked:
-            return False
-        leaving = self._parked.add(tunnel)
-        for each in leaving:
-            if each is not tunnel:
-                each.leave()
-        return tunnel not in leaving
+    def begin(self, tunnel: Tunnel) -> None:
+        """Takes a verified connection in. One that may not stay will be told, then gone."""
+        self._taken[tunnel.id] = tunnel
+        self._due_at(tunnel, time.monotonic() + self.connect_deadline)
+        self.main.verified(tunnel.id, tunnel.session)
 
     def asking(self, tunnel: Tunnel) -> None:
         """Its CONNECT has begun."""
-        self._parked.discard(tunnel)
         self._due_at(tunnel, time.monotonic() + self.connect_deadline)
 
     def asked(self, tunnel: Tunnel, request: ConnectRequest | UdpRequest) -> asyncio.Task[None] | None:
         """Its CONNECT is here; the task that serves it, owned by `run`, or None once that has ended."""
-        self._parked.discard(tunnel)
         self._deadlines.drop(tunnel)
-        return None if self._group is None else self._group.create_task(tunnel.serve(request))
+        if self._group is None:
+            return None
+        self.main.asks(tunnel.id, request.name, request.port, request.protocol)
+        return self._group.create_task(tunnel.serve(request))
 
     def carrying(self, tunnel: Tunnel, due: float) -> None:
         """It carries bytes, and is to be looked at when it is `due`."""
-        self.opened += 1
         self._due_at(tunnel, due)
 
-    def end(self, tunnel: Tunnel) -> None:
-        """Forgets a tunnel."""
-        self._all.discard(tunnel)
-        self._parked.discard(tunnel)
+    def ended(self, tunnel: Tunnel) -> None:
+        """Forgets a tunnel, after the last report about it."""
         self._deadlines.drop(tunnel)
-        mine = self._of_session.get(tunnel.session)
-        if mine is not None:
-            mine.discard(tunnel)
-            if not mine:
-                del self._of_session[tunnel.session]
+        self.end(tunnel.id)
+
+    def end(self, tunnel: UUID) -> None:
+        """Forgets a connection, whatever became of it."""
+        if tunnel in self._taken:
+            del self._taken[tunnel]
+            self.main.ended(tunnel)
 
     # Inside
-
-    def _make_room(self, session: UUID) -> None:
-        oldest = None
-        if len(self._all) >= self._most:
-            oldest = self._parked.oldest()
-        elif len(self._of_session.get(session, ())) >= self._most_of_session:
-            oldest = self._parked.oldest(session)
-        if oldest is not None:
-            oldest.leave()
 
     def _due_at(self, tunnel: Tunnel, at: float) -> None:
         self._deadlines.set(tunnel, at)
@@ -233,4 +193,4 @@ class Tunnels:
         if port:
             detail = f"{refusal.sentence} ({refusal.presented})" if refusal.presented else refusal.sentence
             source = Address(host=host, port=port)
-            self.report(HandshakeRefused(source=source, code=refusal.reason, detail=detail[:1024], at=self.now()))
+            self.main.report(HandshakeRefused(source=source, code=refusal.reason, detail=detail[:1024], at=self.now()))

@@ -101,6 +101,10 @@ def ignore_refusal(_refusal: TlsRefusal) -> None:
     """For servers that audit nothing."""
 
 
+def ignore_over() -> None:
+    """For servers that keep no account of who came."""
+
+
 class Handshake(asyncio.BufferedProtocol):
     """The protocol of a socket until its peer is verified; then it hands the socket to a `TlsTransport`.
 
@@ -321,6 +325,7 @@ def accept(
     protocol_factory: Callable[[], asyncio.BaseProtocol],
     *,
     on_refused: OnRefused,
+    on_over: Callable[[], None],
     timeout: float,
 ) -> None:
     """`wire.tls.accept_tls`."""
@@ -332,9 +337,11 @@ def accept(
     def fail(refused: TlsRefused, presented: str) -> None:
         policy.pending.discard(handshake)
         if refused.reason == "closed" and not handshake.spoken:
+            on_over()
             return  # whoever leaves without a word was refused nothing: a knocker's spare attempt to connect
         if (sentence := policy.told.tell(str(refused), loop.time())) is not None:
             on_refused(TlsRefusal(refused.reason, sentence, source, presented))
+        on_over()
 
     async def attach() -> None:
         try:

@@ -31,7 +31,7 @@ from certs.trust import Trust
 from certs.verify import name_of
 from wire import limits
 from wire.errors import LocalError, TlsRefused
-from wire.handshake import Handshake, Judged, Noticed, OnRefused, Told, accept, connect, ignore_refusal
+from wire.handshake import Handshake, Judged, Noticed, OnRefused, Told, accept, connect, ignore_over, ignore_refusal
 from wire.pending import Pending
 from wire.transport import TlsTransport
 
@@ -305,13 +305,15 @@ def accept_tls(
     protocol_factory: Callable[[], asyncio.BaseProtocol],
     *,
     on_refused: OnRefused = ignore_refusal,
+    on_over: Callable[[], None] = ignore_over,
     timeout: float = limits.HANDSHAKE_DEADLINE,
 ) -> None:
     """Speak TLS as the server over the accepted `sock`, which is ours from here on. Returns at once.
 
-    `protocol_factory` is called only for a verified peer; everything else is one call of `on_refused`.
+    `protocol_factory` is called only for a verified peer. Whoever else comes is one call of `on_over`; before it comes
+    one of `on_refused`, unless they left without a word or too many were told of in this second.
     """
-    accept(loop, sock, tls, protocol_factory, on_refused=on_refused, timeout=timeout)
+    accept(loop, sock, tls, protocol_factory, on_refused=on_refused, on_over=on_over, timeout=timeout)
 
 
 def export_binding(transport: asyncio.BaseTransport, label: bytes, context: bytes, length: int) -> bytes:

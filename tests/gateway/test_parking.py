@@ -31,10 +31,10 @@ async def make_parking(start: Any, echo: Any, make_lease: Any) -> Any:
 
 async def park(gateway: Any, stack: Any, eventually: Any, count: int, session: Any = ALICE) -> list[Any]:
     """So many more parked connections, oldest first."""
-    before, made = gateway.tunnels.parked, []
+    before, made = gateway.ledger.parked, []
     for number in range(count):
         made.append(await stack.enter_async_context(gateway.dial(session)))
-        await eventually(lambda number=number: gateway.tunnels.parked == before + number + 1, PATIENCE)
+        await eventually(lambda number=number: gateway.ledger.parked == before + number + 1, PATIENCE)
     return made
 
 
@@ -45,7 +45,7 @@ async def test_a_parked_connection_asks_and_is_judged_when_it_asks(
     first, second = await park(gateway, stack, eventually, 2)
     answer = await gateway.ask(*first, "wiki", behind=b"hello")
     assert isinstance(answer, Accepted)
-    assert gateway.tunnels.parked == 1
+    assert gateway.ledger.parked == 1
     gateway.apply(LeasePut(seq=2, lease=make_lease(7, permit("shop", echo.address))))
     assert isinstance(await gateway.ask(*second, "wiki"), Refused)
     assert [each.code for each in gateway.told("tunnel.refused")] == ["not_served"]
@@ -56,7 +56,7 @@ async def test_one_that_never_asks_is_closed_without_a_word(make_parking: Any, s
     reader, _writer = await stack.enter_async_context(gateway.dial())
     async with asyncio.timeout(PATIENCE):
         assert await reader.read() == b""
-    await eventually(lambda: not gateway.tunnels._all)
+    await eventually(lambda: not len(gateway.tunnels))
     assert gateway.reports == []
 
 
@@ -88,7 +88,7 @@ async def test_the_oldest_of_a_session_goes_when_it_parks_too_many(
     newest = await stack.enter_async_context(gateway.dial())
     async with asyncio.timeout(PATIENCE):
         assert await oldest[0].read() == b""
-    assert gateway.tunnels.parked == 3
+    assert gateway.ledger.parked == 3
     assert isinstance(await gateway.ask(*newest, "wiki"), Accepted)
 
 
@@ -112,14 +112,6 @@ async def test_a_dropped_lease_cuts_what_is_parked(make_parking: Any, stack: Any
         with pytest.raises(ConnectionError):
             await reader.readexactly(1)
     assert (len(ended), gateway.reports) == (1, [])
-
-
-async def test_draining_does_not_wait_for_the_parked(make_parking: Any, stack: Any, eventually: Any) -> None:
-    gateway = make_parking()
-    await park(gateway, stack, eventually, 2)
-    async with asyncio.timeout(PATIENCE):
-        assert await gateway.tunnels.drain(3_600) == 0
-        await gateway.tasks[0]
 
 
 @pytest.mark.parametrize(("limits", "reason"), [((1.0, 0.0), "idle"), ((0.0, 1.0), "lifetime")])

@@ -1,4 +1,5 @@
-"""What tunnels need around them in tests: leases, a TCP echo, and a client's end of TLS. Only the door is left out."""
+"""What tunnels need around them in tests: leases, a TCP echo, and a client's end of TLS. The door is left out, and the
+process between: what is decided is decided here, by the same leases and ledger."""
 
 import asyncio
 import socket
@@ -7,16 +8,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from certs import Name, NameKind, Purpose
 from gateway.enforcement import Enforcement
-from gateway.leases import ControllerTime, Leases
+from gateway.leases import ControllerTime, Cut, Leases
 from gateway.tunnels import Tunnels
+from gateway.workers.ledger import Connection, Ledger
 from spa.packet import KnockKind
 from spa.source import Source
 from wire.connect import Accepted, ClientHandshake, NeedMore
-from wire.messages import Address, LeasePut, Permit
+from wire.messages import Address, LeasePut, Permit, TunnelClosed, TunnelOpened
 from wire.tls import ClientTls, ServerTls, connect_tls
 
 EDGE = Name("example.test", NameKind.GATEWAY, "edge")
@@ -53,22 +55,31 @@ class NoKeys:
         pass
 
 
+ONLY = 1  # worker
+
+
 class Gateway:
-    def __init__(self, authority: Any, **options: Any) -> Any:
+    def __init__(
+        self,
+        authority: Any,
+        *,
+        most: int = 100,
+        most_of_session: int = 100,
+        most_parked_of_session: int = 8,
+        **options: Any,
+    ) -> Any:
         loop = asyncio.get_running_loop()
         self.authority = authority
         self.reports = []
         self.knocked = KNOCKED
-        leases = Leases()
+        self.leases = Leases()
+        self.ledger = Ledger(most, most_of_session, most_parked_of_session=most_parked_of_session)
         self.tunnels = Tunnels(
             ServerTls(authority.identity(NameKind.GATEWAY, "edge"), authority.trust, frozenset({Purpose.SESSIONS})),
-            lambda session, knocked, name, port, protocol: leases.permits(
-                session, knocked, name, port, loop.time(), protocol=protocol
-            ),
-            self.reports.append,
+            self,
             **options,
         )
-        self.enforcement = Enforcement(leases, NoKeys(), self.tunnels.cut, loop.time)
+        self.enforcement = Enforcement(self.leases, NoKeys(), self.cut, loop.time)
         self.time = ControllerTime(datetime.now(UTC), loop.time())
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)  # noqa: FBT003
@@ -78,7 +89,47 @@ class Gateway:
     async def _accept(self) -> None:
         while True:
             sock, (host, port) = await asyncio.get_running_loop().sock_accept(self.listener)
-            self.tunnels.accept(sock, Source(ip_address(host), port, frozenset({KnockKind.TUNNEL}), self.knocked))
+            tunnel = uuid4()
+            source = Source(ip_address(host), port, frozenset({KnockKind.TUNNEL}), self.knocked)
+            self.ledger.take(tunnel, ONLY, source, 0.0)
+            self.tunnels.accept(tunnel, sock, Address(host=host, port=port))
+
+    # What the tunnels say, answered as the main process does
+
+    def verified(self, tunnel: UUID, session: UUID) -> None:
+        refusal, leaving = self.ledger.verify(ONLY, tunnel, session)
+        self.leave(leaving)
+        if refusal is not None:
+            self.tunnels.answer(tunnel, refusal)
+
+    def parked(self, tunnel: UUID) -> None:
+        self.leave(self.ledger.park(ONLY, tunnel))
+
+    def leave(self, leaving: list[Connection]) -> None:
+        for each in leaving:
+            self.tunnels.leave(each.tunnel)
+
+    def asks(self, tunnel: UUID, name: str, port: int, protocol: Any) -> None:
+        asking = self.ledger.ask(ONLY, tunnel)
+        assert asking is not None
+        now = asyncio.get_running_loop().time()
+        answer = self.leases.permits(asking.session, asking.source.key_ids, name, port, now, protocol=protocol)
+        if isinstance(answer, Permit):
+            self.ledger.permit(asking, answer)
+        self.tunnels.answer(tunnel, answer)
+
+    def report(self, report: Any) -> None:
+        if isinstance(report, TunnelOpened):
+            self.ledger.open_tunnel(ONLY, report, 0.0)
+        if isinstance(report, TunnelClosed):
+            self.ledger.close_tunnel(ONLY, report)
+        self.reports.append(report)
+
+    def ended(self, tunnel: UUID) -> None:
+        self.ledger.end(ONLY, tunnel)
+
+    def cut(self, cut: Cut) -> list[asyncio.Future[str]]:
+        return self.tunnels.cut(self.ledger.doomed(cut).get(ONLY, []), cut.code)
 
     def apply(self, change: Any) -> Any:
         return self.enforcement.apply(change, self.time)

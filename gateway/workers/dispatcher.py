@@ -1,0 +1,315 @@
+"""The main process's side of tunnels: who gets which connection, what each may do, and what is cut.
+
+1. The least loaded worker gets a connection; workers that have begun before those that are only starting.
+2. Every question is answered here and now, by the leases of this moment. What was asked before a cut is judged by what
+   is left after it, and worker and main process hear each other in order: no permit overtakes a cut.
+3. A cut is in force when every worker concerned has confirmed it or is gone.
+4. A worker that ends unasked is replaced at once; its tunnels are lost, counted, and told to the controller as closed.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, assert_never
+from uuid import UUID, uuid4
+
+import structlog
+
+from gateway import limits
+from gateway.backoff import Backoff
+from gateway.leases import Carried, Cut, Refusal
+from gateway.reports import Report
+from gateway.workers.channel import Breach
+from gateway.workers.ledger import Connection, Impossible, Ledger
+from gateway.workers.messages import Asks, Counted, CutDone, Ended, Parked, Ready, Start, Told, ToMain, Verified
+from gateway.workers.worker import Worker
+from spa.door import reset
+from spa.source import Source
+from wire.messages import Address, HandshakeRefused, Permit, TunnelClosed, TunnelOpened, TunnelRefused
+
+log = structlog.get_logger()
+
+LOST: Final = "worker_lost"
+
+Permits = Callable[[UUID, frozenset[str], str, int, Carried], Permit | Refusal]
+"""(session, key ids that knocked, resource, port, what it shall carry) -> the permit, or why not."""
+
+
+class _Slot:
+    """The place of one worker: who is in it now, and how long the next one waits."""
+
+    def __init__(self) -> None:
+        self.worker: Worker | None = None
+        self.backoff = Backoff()
+        self.next: asyncio.TimerHandle | None = None
+        self.has_begun = asyncio.Event()
+
+
+class Dispatcher:
+    """All workers of this gateway, and all they have."""
+
+    def __init__(
+        self,
+        workers: int,
+        state: Path,
+        start: Start,
+        permits: Permits,
+        report: Callable[[Report], None],
+        *,
+        most: int,
+        most_of_session: int,
+        random: Callable[[], float],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._slots = [_Slot() for _ in range(workers)]
+        self._state = state
+        self._start = start
+        self._permits = permits
+        self._report = report
+        self._random = random
+        self._ledger = Ledger(most, most_of_session)
+        self._started = 0
+        self._stopping = False
+        self._changed = asyncio.Event()
+        self.opened = 0
+        self.refused = 0
+        self.workers_lost = 0
+        self.turned_away = 0  # connections no worker could take
+
+    def start(self) -> None:
+        """Starts the workers. They serve once they have begun; until then connections wait in their channels."""
+        for slot in self._slots:
+            self._fill(slot)
+
+    async def begun(self) -> None:
+        """Waits until every worker has served, even if it is gone again."""
+        for slot in self._slots:
+            await slot.has_begun.wait()
+
+    def accept(self, sock: socket.socket, source: Source) -> None:
+        """A connection through the door, for the least loaded worker. Without any it is reset."""
+        worker = self._choose()
+        if worker is None:
+            self.turned_away += 1
+            reset(sock)
+            return
+        tunnel = uuid4()
+        self._ledger.take(tunnel, worker.number, source, self._loop.time())
+        worker.take(tunnel, sock, Address.model_construct(host=str(source.address), port=source.port))
+
+    def cut(self, cut: Cut) -> list[asyncio.Future[str]]:
+        """Cuts the session's tunnels that reach nothing in `cut.kept`; the futures are done when they are gone."""
+        return self._cut(self._ledger.doomed(cut), cut.code)
+
+    async def drain(self, deadline: float) -> int:
+        """Waits at most `deadline` seconds for tunnels to end, cuts the rest; answers how many tunnels were cut."""
+        try:
+            async with asyncio.timeout(deadline):
+                await self._until(lambda: not self._ledger.asked)
+        except TimeoutError:
+            pass
+        rest = self._ledger.open
+        if ended := self._cut(self._ledger.everything(), "gateway_stopped"):
+            await asyncio.wait(ended)
+        try:
+            async with asyncio.timeout(limits.WORKER_STOP):
+                await self._until(lambda: not self._ledger.open)  # their last reports, which follow the cuts
+        except TimeoutError:
+            log.warning("tunnels that were cut are not closed yet", tunnels=self._ledger.open)
+        return rest
+
+    async def stop(self) -> None:
+        """Ends every worker; what they still have is reset."""
+        self._stopping = True
+        workers = [slot.worker for slot in self._slots if slot.worker is not None]
+        for slot in self._slots:
+            if slot.next is not None:
+                slot.next.cancel()
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            await asyncio.shield(worker.exited)
+
+    # For status
+
+    def __len__(self) -> int:
+        """Tunnels that carry bytes."""
+        return self._ledger.open
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Totals since the start."""
+        return {
+            "opened": self.opened,
+            "refused": self.refused,
+            "workers_lost": self.workers_lost,
+            "turned_away": self.turned_away,
+            "parked": self._ledger.parked,
+        }
+
+    @property
+    def connections(self) -> Iterable[Connection]:
+        """What the workers have."""
+        return self._ledger
+
+    @property
+    def workers(self) -> list[tuple[Worker, int]]:
+        """The workers there are, and how many connections each has."""
+        found = [slot.worker for slot in self._slots if slot.worker is not None]
+        return [(each, self._ledger.load(each.number)) for each in found]
+
+    async def count(self) -> None:
+        """Has every worker say what went through its tunnels, as far as it answers in time."""
+        if counting := [each.count() for each, _ in self.workers]:
+            await asyncio.wait(counting, timeout=limits.COUNT_DEADLINE)
+
+    # Workers come and go
+
+    def _fill(self, slot: _Slot) -> None:
+        slot.next = None
+        self._started += 1
+        try:
+            slot.worker = Worker(self._started, self._state, self._start, self)
+        except OSError as error:
+            log.error("a worker cannot be started", problem=str(error))
+            self._fill_later(slot, Backoff.failed)
+
+    def _fill_later(self, slot: _Slot, then: Callable[[Backoff], Backoff]) -> None:
+        wait = slot.backoff.wait(self._random)
+        slot.backoff = then(slot.backoff)
+        slot.next = self._loop.call_later(wait, self._fill, slot)
+
+    def ready(self, worker: Worker) -> None:
+        """`worker.Owner`."""
+        for slot in self._slots:
+            if slot.worker is worker:
+                slot.has_begun.set()
+
+    def gone(self, worker: Worker) -> None:
+        """`worker.Owner`."""
+        lost = self._ledger.lose(worker.number)
+        tunnels = [each for each in lost if each.opened is not None]
+        now = self._loop.time()
+        for each in tunnels:
+            self._tell_lost(each, now)
+        self._changed.set()
+        slot = next(slot for slot in self._slots if slot.worker is worker)
+        slot.worker = None
+        if self._stopping:
+            return
+        self.workers_lost += 1
+        log.error("worker lost", pid=worker.pid, why=worker.how_it_ended, tunnels=len(tunnels), connections=len(lost))
+        if now - worker.began >= limits.WORKER_STABLE:
+            slot.backoff = slot.backoff.worked()
+            self._fill(slot)
+        else:
+            self._fill_later(slot, Backoff.failed)
+
+    def _tell_lost(self, connection: Connection, now: float) -> None:
+        opened = connection.opened
+        if opened is not None:
+            self._report(
+                TunnelClosed(
+                    tunnel=opened.tunnel,
+                    session=opened.session,
+                    resource=opened.resource,
+                    bytes_up=connection.bytes_up,  # as far as the worker was asked: it counted exactly, and is gone
+                    bytes_down=connection.bytes_down,
+                    seconds=max(0.0, now - connection.since),
+                    reason=LOST,
+                    at=datetime.now(UTC),
+                )
+            )
+
+    def _choose(self) -> Worker | None:
+        overdue = self._loop.time() - limits.WORKER_SILENCE
+        usable = []
+        for slot in self._slots:
+            worker = slot.worker
+            if worker is None or not worker.usable:
+                continue
+            oldest = self._ledger.longest_unverified(worker.number)
+            if worker.is_ready and oldest is not None and oldest < overdue:
+                worker.kill("it says nothing of its connections")
+                continue
+            usable.append(worker)
+        ready = [each for each in usable if each.is_ready] or usable
+        return min(ready, key=lambda each: (self._ledger.load(each.number), each.last_taken), default=None)
+
+    # What workers say
+
+    def heard(self, worker: Worker, message: ToMain) -> None:
+        """`worker.Owner`."""
+        try:
+            self._heard(worker, message)
+        except Impossible as impossible:
+            raise Breach(str(impossible)) from impossible
+
+    def _heard(self, worker: Worker, message: ToMain) -> None:
+        match message:
+            case Verified(tunnel=tunnel, session=session):
+                refusal, leaving = self._ledger.verify(worker.number, tunnel, session)
+                self._leave(leaving)
+                if refusal is not None:
+                    worker.answer(tunnel, refusal)
+            case Parked(tunnel=tunnel):
+                self._leave(self._ledger.park(worker.number, tunnel))
+            case Asks():
+                self._answer(worker, message)
+            case Told(report=report):
+                self._told(worker, report)
+            case Ended(tunnel=tunnel):
+                self._ledger.end(worker.number, tunnel)
+                self._changed.set()
+            case Counted(tunnels=tunnels):
+                for tunnel, *counts in tunnels:
+                    self._ledger.count(worker.number, tunnel, *counts)
+            case Ready() | CutDone():
+                raise AssertionError("the worker keeps these to itself")
+            case _:
+                assert_never(message)
+
+    def _answer(self, worker: Worker, asks: Asks) -> None:
+        connection = self._ledger.ask(worker.number, asks.tunnel)
+        if connection is None:
+            return
+        answer = self._permits(connection.session, connection.source.key_ids, asks.name, asks.port, asks.protocol)
+        if isinstance(answer, Permit):
+            self._ledger.permit(connection, answer)
+        worker.answer(asks.tunnel, answer)
+
+    def _told(self, worker: Worker, report: TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused) -> None:
+        match report:
+            case TunnelOpened():
+                self._ledger.open_tunnel(worker.number, report, self._loop.time())
+                self.opened += 1
+            case TunnelClosed():
+                self._ledger.close_tunnel(worker.number, report)
+            case TunnelRefused():
+                self.refused += 1
+            case HandshakeRefused():
+                pass
+            case _:
+                assert_never(report)
+        self._report(report)
+
+    # Inside
+
+    def _cut(self, doomed: dict[int, list[UUID]], code: str) -> list[asyncio.Future[str]]:
+        ended: list[asyncio.Future[str]] = []
+        for worker, _ in self.workers:
+            if tunnels := doomed.get(worker.number):
+                ended += worker.cut(tunnels, code)
+        return ended
+
+    def _leave(self, leaving: list[Connection]) -> None:
+        workers = {worker.number: worker for worker, _ in self.workers}
+        for each in leaving:
+            workers[each.worker].leave(each.tunnel)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._changed.clear()
+            await self._changed.wait()

@@ -1,0 +1,268 @@
+"""Who has which tunnels, in which worker: what limits and cuts are made from.
+
+1. A connection is in the ledger from the moment a worker gets it until that worker says it has ended, or is lost.
+2. Limits count verified connections over all workers, those that have not asked yet included. Parked ones count too,
+   and make way for one that comes in: what leaves counts no more, and an answer to it is owed no more.
+3. A cut names connections: every one of the session that has not asked for what is kept. One that has not asked at all
+   will be judged by the new lease if there is one.
+4. A worker speaks of its own connections alone and in their order: verified once, asks once, opens what was permitted.
+   Anything else raises `Impossible`: a worker that says it is not to be trusted with anything any more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from uuid import UUID
+
+from gateway import limits
+from gateway.leases import Cut, Reach, Refusal
+from gateway.parked import Parked
+from spa.source import Source
+from wire.messages import Permit, TunnelClosed, TunnelOpened
+
+_TOO_MANY: Final = Refusal(
+    503, "connection_limit_reached", "too_many_tunnels", "this gateway has all the tunnels it takes", "try again later"
+)
+_TOO_MANY_OF_YOURS: Final = Refusal(
+    429, "connection_limit_reached", "too_many_tunnels", "this session has all the tunnels it may have", "close some"
+)
+
+
+_NOBODY: Final = UUID(int=0)  # the session of a connection that is not verified yet
+
+
+class Impossible(Exception):  # noqa: N818 - what it is, not an error of ours
+    """A worker said what cannot be true."""
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One accepted connection, as far as it has come. `taken` and `since` are monotonic seconds."""
+
+    tunnel: UUID
+    worker: int
+    source: Source
+    taken: float
+    session: UUID = _NOBODY
+    counted: bool = False  # against the limits
+    refused: bool = False
+    asked: bool = False
+    reach: Reach | None = None
+    opened: TunnelOpened | None = None
+    since: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    dropped: int = 0  # datagrams
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one worker has; `unverified` in the order it was given them."""
+
+    all: dict[UUID, Connection] = field(default_factory=dict)
+    unverified: dict[UUID, Connection] = field(default_factory=dict)
+
+
+class Ledger:
+    """The connections of all workers."""
+
+    def __init__(
+        self,
+        most: int,
+        most_of_session: int,
+        most_parked: int = limits.MAX_PARKED,
+        most_parked_of_session: int = limits.MAX_PARKED_PER_SESSION,
+    ) -> None:
+        self._most = most
+        self._most_of_session = most_of_session
+        self._all: dict[UUID, Connection] = {}
+        self._shares: dict[int, _Share] = {}
+        self._sessions: dict[UUID, dict[UUID, Connection]] = {}
+        self._parked: Parked[Connection] = Parked(most_parked, most_parked_of_session)
+        self._verified = 0
+        self._asked = 0
+        self._open = 0
+
+    @property
+    def open(self) -> int:
+        """Tunnels that carry bytes."""
+        return self._open
+
+    @property
+    def asked(self) -> int:
+        """Connections that asked for something and have not ended."""
+        return self._asked
+
+    @property
+    def parked(self) -> int:
+        """Verified connections that have asked for nothing for a while."""
+        return len(self._parked)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(self._all.values())
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def load(self, worker: int) -> int:
+        """How many connections a worker has."""
+        share = self._shares.get(worker)
+        return 0 if share is None else len(share.all)
+
+    def longest_unverified(self, worker: int) -> float | None:
+        """When the worker was given the oldest connection it has said nothing of; None if there is none such."""
+        share = self._shares.get(worker)
+        return None if share is None else next((each.taken for each in share.unverified.values()), None)
+
+    # From accepted to ended
+
+    def take(self, tunnel: UUID, worker: int, source: Source, now: float) -> None:
+        """A worker is given a connection."""
+        self._all[tunnel] = connection = Connection(tunnel, worker, source, now)
+        share = self._shares.setdefault(worker, _Share())
+        share.all[tunnel] = share.unverified[tunnel] = connection
+
+    def verify(self, worker: int, tunnel: UUID, session: UUID) -> tuple[Refusal | None, list[Connection]]:
+        """The peer has the certificate of `session`: why it may not stay, if so, and who has to leave for it."""
+        connection = self._find(worker, tunnel)
+        if connection.session is not _NOBODY:
+            raise Impossible("a connection was verified twice")
+        del self._shares[worker].unverified[tunnel]
+        leaving = self._make_room(session)
+        mine = self._sessions.setdefault(session, {})
+        over = _TOO_MANY if self._verified >= self._most else None
+        if over is None and len(mine) >= self._most_of_session:
+            over = _TOO_MANY_OF_YOURS
+        connection.session = session
+        connection.counted = True
+        connection.refused = over is not None
+        mine[tunnel] = connection
+        self._verified += 1
+        return over, leaving
+
+    def park(self, worker: int, tunnel: UUID) -> list[Connection]:
+        """A verified connection asks for nothing; who has to leave for it, or that it has to itself."""
+        connection = self._find(worker, tunnel)
+        if connection.session is _NOBODY or connection.asked or connection in self._parked:
+            raise Impossible("a connection was parked before it was verified, after it asked, or twice")
+        if connection.refused:
+            return []
+        leaving = self._parked.add(connection)
+        for each in leaving:
+            self._let_go(each)
+        return leaving
+
+    def ask(self, worker: int, tunnel: UUID) -> Connection | None:
+        """The connection that asks; None if it was refused meanwhile and needs no answer."""
+        connection = self._find(worker, tunnel)
+        if connection.session is _NOBODY or connection.asked:
+            raise Impossible("a connection asked before it was verified, or twice")
+        self._parked.discard(connection)
+        connection.asked = True
+        self._asked += 1
+        return None if connection.refused else connection
+
+    def permit(self, connection: Connection, permit: Permit) -> None:
+        """The answer was yes."""
+        connection.reach = Reach.of(permit)
+
+    def open_tunnel(self, worker: int, report: TunnelOpened, now: float) -> None:
+        """Bytes may flow."""
+        connection = self._find(worker, report.tunnel)
+        reach = connection.reach
+        if reach is None or connection.opened is not None:
+            raise Impossible("a tunnel was opened without a permit, or twice")
+        if (report.session, report.resource) != (connection.session, reach.resource):
+            raise Impossible("a tunnel was opened to something else than was permitted")
+        connection.opened = report
+        connection.since = now
+        self._open += 1
+
+    def close_tunnel(self, worker: int, report: TunnelClosed) -> None:
+        """No more bytes flow."""
+        connection = self._find(worker, report.tunnel)
+        opened = connection.opened
+        if opened is None or (report.session, report.resource) != (opened.session, opened.resource):
+            raise Impossible("a tunnel was closed that was not open")
+        connection.opened = None
+        self._open -= 1
+
+    def count(self, worker: int, tunnel: UUID, up: int, down: int, dropped: int) -> None:
+        """How much went through a tunnel so far. It may have ended before this was read."""
+        connection = self._all.get(tunnel)
+        if connection is not None and connection.worker == worker:
+            connection.bytes_up, connection.bytes_down, connection.dropped = up, down, dropped
+
+    def end(self, worker: int, tunnel: UUID) -> None:
+        """Nothing is left of a connection."""
+        connection = self._find(worker, tunnel)
+        if connection.opened is not None:
+            raise Impossible("a tunnel ended without being closed")
+        share = self._shares[worker]
+        del share.all[tunnel]
+        share.unverified.pop(tunnel, None)
+        if not share.all:
+            del self._shares[worker]
+        self._forget(connection)
+
+    # What is taken away
+
+    def doomed(self, cut: Cut) -> dict[int, list[UUID]]:
+        """Which connections a cut ends, by worker."""
+        found: dict[int, list[UUID]] = {}
+        for connection in self._sessions.get(cut.session, {}).values():
+            spared = connection.reach in cut.kept if connection.reach is not None else bool(cut.kept)
+            if not spared:
+                found.setdefault(connection.worker, []).append(connection.tunnel)
+        return found
+
+    def everything(self) -> dict[int, list[UUID]]:
+        """Every connection there is, by worker."""
+        return {worker: list(share.all) for worker, share in self._shares.items()}
+
+    def lose(self, worker: int) -> list[Connection]:
+        """A worker is gone, and with it what it had: all that, as it was."""
+        share = self._shares.pop(worker, _Share())
+        lost = list(share.all.values())
+        for connection in lost:
+            self._forget(connection)
+            self._open -= connection.opened is not None
+        return lost
+
+    # Inside
+
+    def _find(self, worker: int, tunnel: UUID) -> Connection:
+        connection = self._all.get(tunnel)
+        if connection is None or connection.worker != worker:
+            raise Impossible("a worker spoke of a connection it does not have")
+        return connection
+
+    def _make_room(self, session: UUID) -> list[Connection]:
+        oldest = None
+        if self._verified >= self._most:
+            oldest = self._parked.oldest()
+        elif len(self._sessions.get(session, ())) >= self._most_of_session:
+            oldest = self._parked.oldest(session)
+        if oldest is None:
+            return []
+        self._let_go(oldest)
+        return [oldest]
+
+    def _let_go(self, connection: Connection) -> None:
+        connection.refused = True
+        self._uncount(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        del self._all[connection.tunnel]
+        self._asked -= connection.asked
+        self._uncount(connection)
+
+    def _uncount(self, connection: Connection) -> None:
+        self._parked.discard(connection)
+        if connection.counted:
+            connection.counted = False
+            self._verified -= 1
+            mine = self._sessions[connection.session]
+            del mine[connection.tunnel]
+            if not mine:
+                del self._sessions[connection.session]
