@@ -10,7 +10,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -86,9 +86,8 @@ class Tunnels:
                 await asyncio.Event().wait()
         finally:
             self._group = None
-            for each in list(self._taken.values()):
-                if each is not None:
-                    each.stop()
+            for each in list(self):
+                each.stop()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -123,13 +122,17 @@ class Tunnels:
         """Cuts these now; the futures are done when they are gone. Those that are gone already need none."""
         return [found.cut(code) for each in tunnels if (found := self._taken.get(each)) is not None]
 
+    def __iter__(self) -> Iterator[Tunnel]:
+        """The verified ones."""
+        return (each for each in self._taken.values() if each is not None)
+
     def __len__(self) -> int:
         """Accepted sockets that have not ended."""
         return len(self._taken)
 
     def byte_counts(self) -> list[tuple[UUID, int, int, int]]:
         """Of each tunnel that carries bytes: how many from the client, how many to it, and datagrams dropped."""
-        return [(id_, *each.counts) for id_, each in self._taken.items() if each is not None and each.relay is not None]
+        return [(each.id, *each.counts) for each in self if each.relay is not None]
 
     # For the tunnels themselves
 
