@@ -82,7 +82,7 @@ def admit_sources(sources: Collection[IPAddress]) -> Program:
     if len(program) > MAX_FILTER:
         raise CloakError(
             f"{len(plain)} sources with open windows need {len(program)} filter instructions of {MAX_FILTER}",
-            "use the on-demand cloak here, or more gateways",
+            "use the nftables cloak, which holds any number",
         )
     return program
 

@@ -15,7 +15,7 @@ from spa.errors import CloakError
 _LIBRARY: Final = "libnftables.so.1"
 _INSTEAD: Final = "or use the socket-filter or on-demand cloak"
 _FIXES: Final = {
-    "Operation not permitted": f"give the process CAP_NET_ADMIN, {_INSTEAD}",
+    "Operation not permitted": "give the process CAP_NET_ADMIN, or use the on-demand cloak",
 }
 _KERNEL: Final = f"this kernel needs nf_tables and nft_socket (modprobe nf_tables nft_socket), {_INSTEAD}"
 

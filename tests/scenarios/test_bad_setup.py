@@ -6,11 +6,12 @@ docs/cli promises, and the state directory has every byte it had before.
 
 import contextlib
 import hashlib
+import os
 import re
 import socket
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,21 @@ async def standing() -> AsyncIterator[Perimeter]:
         yield perimeter
 
 
+UNPRIVILEGED = ("setpriv", "--inh-caps=-net_admin", "--bounding-set=-net_admin")
+
+
+async def test_a_cloak_that_was_asked_for_and_is_not_permitted_stops_the_start(
+    made: Made, tmp_path: Path, as_root: None, tool: Callable[[str], str]
+) -> None:
+    """It says what to grant, and nothing is left: no port, no table, no file."""
+    tool("setpriv")
+    run = (script("gloam-controller"), "run", "--state", str(made.state))
+    for cloak in ("nftables", "socket-filter"):
+        with untouched(tmp_path):
+            done = await finish([*UNPRIVILEGED, *run], env={"GLOAM_CLOAK": cloak})
+            one_line(done, FAILED, f"the {cloak} cloak does not work here", "CAP_NET_ADMIN")
+
+
 @pytest.mark.timeout(240)
 async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter, command: Forks) -> None:
     perimeter = standing
@@ -251,6 +267,9 @@ async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perime
         with rewritten(gateway / "config.toml", "knock =", "knok ="):
             one_line(await command(*run), FAILED, "unknown key", "knok", "did you mean knock?")
         one_line(await command(*run, "--cloak", "invisibility"), FAILED, "GLOAM_CLOAK", "correct it")
+        if os.geteuid() == 0:
+            denied = [*UNPRIVILEGED, script(run[0]), *run[1:], "--cloak", "nftables"]
+            one_line(await finish(denied), FAILED, "nftables cloak does not work here", "CAP_NET_ADMIN")
         one_line(
             await command("gloam-gateway", "status", "--state", str(gateway)), UNREACHABLE, "no gateway runs", "run"
         )

@@ -114,7 +114,7 @@ def test_thousands_fit_and_are_told_apart(four: int, six: int) -> None:
 def test_a_program_too_long_for_the_kernel_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(CloakError, match="of 4096") as refused:
         admit_sources([IPv4Address(2 * i) for i in range(4096)])
-    assert "on-demand" in refused.value.fix
+    assert "nftables" in refused.value.fix
 
 
 def test_lengths_let_in_are_exactly_those_of_knocks() -> None:

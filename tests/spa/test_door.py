@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from spa.cloak import CloakName, try_out
+from spa.cover import Trouble, TroubleCode
 from spa.door import wall_clock_us
 from spa.errors import CloakError, DoorError, Unreachable
 from spa.limits import DRAIN_BATCH
@@ -282,13 +283,19 @@ async def test_a_door_stands_up_again_where_connections_linger(visit: Any, cloak
 
 async def test_a_source_the_cloak_has_no_room_for_stays_outside(visit: Any) -> None:
     needs(CloakName.SOCKET_FILTER)
-    v = await visit(CloakName.SOCKET_FILTER)
+    troubles: list[Trouble] = []
+    v = await visit(CloakName.SOCKET_FILTER, on_trouble=troubles.append)
     v.door._cover.cloak._most = 18  # two IPv4 sources
     for host in (2, 3):
         (await v.connect(v.host(host))).close()
     with pytest.raises(Unreachable):
         await v.connect(v.host(4), deadline=0.3)
-    assert v.door.counters["cloak_full"] > 0
+    assert v.door.counters["cloak_full"] > 1
+    assert [(each.code, each.count) for each in troubles] == [(TroubleCode.FULL, 1)], "the rest is counted"
+    assert v.door.cloak_trouble.detail == (
+        "2 IPv4 and 0 IPv6 sources have open windows, as many as the socket-filter cloak holds: "
+        "use the nftables cloak, which holds any number"
+    )
     (await v.connect(v.host(2))).close()
 
 

@@ -210,6 +210,47 @@ def test_a_killed_process_leaves_the_port_dark_and_the_next_one_takes_over(block
         remove_table(block(1), port)
 
 
+POWERLESS = """
+import ctypes, os, socket, struct, sys
+from ipaddress import ip_address
+from spa.cloak.nftables import Nftables
+from spa.errors import CloakError
+cloak, sock = Nftables(), socket.socket()
+sock.bind((sys.argv[1], 0))
+cloak.cover(sock, 16)
+print(sock.getsockname()[1], flush=True)
+sys.stdin.readline()
+libc = ctypes.CDLL(None, use_errno=True)
+nobody = struct.pack("IIIIII", *[0] * 6)  # no capability at all, capset(2)
+assert libc.capset(struct.pack("Ii", 0x20080522, 0), nobody) == 0
+for _ in range(2):
+    try:
+        print(cloak.mend(), flush=True)
+    except CloakError as error:
+        print(error, error.fix, sep="; ", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_where_it_cannot_be_put_up_again_the_port_is_shut(block: Callable[[int], str]) -> None:
+    argv = [sys.executable, "-c", POWERLESS, block(1)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        try:
+            subprocess.run(["nft", "delete", "table", "inet", table_of(block(1), port)], check=True, timeout=30)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            for _ in range(2):
+                assert "Operation not permitted; give the process CAP_NET_ADMIN" in process.stdout.readline()
+            with pytest.raises(ConnectionRefusedError):
+                answers((block(1), port), block(2))
+        finally:
+            process.kill()
+            remove_table(block(1), port)
+
+
 def test_two_doors_of_one_machine_never_meet(
     covered: tuple[Nftables, socket.socket], block: Callable[[int], str]
 ) -> None:
