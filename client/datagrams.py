@@ -91,13 +91,15 @@ class UdpForward:
         local = await bind(listen, socket.SOCK_DGRAM)
         loop = asyncio.get_running_loop()
         try:
+            host, port = local.getsockname()[:2]
+            announce(Listening(HostPort(host, port), way.resource.name, way.resource.port, "udp"))
             async with asyncio.TaskGroup() as tasks:
                 loop.add_reader(local, self._arrived, local, tasks)
-                host, port = local.getsockname()[:2]
-                announce(Listening(HostPort(host, port), way.resource.name, way.resource.port, "udp"))
-                await asyncio.Event().wait()
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    loop.remove_reader(local)  # a group that is ending takes no more tasks
         finally:
-            loop.remove_reader(local)
             local.close()
 
     def _arrived(self, local: socket.socket, tasks: asyncio.TaskGroup) -> None:

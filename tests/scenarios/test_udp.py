@@ -73,6 +73,7 @@ async def forwarded(
         yield host, port, process
     finally:
         await process.stop()
+    assert "Traceback" not in process.log.read_text()
 
 
 async def dig(path: Callable[[str, str], str], host: str, port: int, *arguments: str) -> str:
