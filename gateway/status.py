@@ -91,10 +91,14 @@ def describe(document: Document, output: Output) -> None:
     ]
     output.table(f"{len(rows)} leases", ["USER", "SESSION", "SECONDS LEFT", "MAY REACH"], rows)
     rows = [
-        [each["resource"], each["session"], each["source"], each["target"], each["bytes_up"], each["bytes_down"]]
+        [
+            *(each[key] for key in ("resource", "protocol", "session", "source", "target", "bytes_up", "bytes_down")),
+            each["dropped"] if each["protocol"] == "udp" else "",
+        ]
         for each in document["tunnels"]
     ]
-    output.table(f"{len(rows)} tunnels", ["RESOURCE", "SESSION", "FROM", "TARGET", "UP", "DOWN"], rows)
+    columns = ["RESOURCE", "PROTOCOL", "SESSION", "FROM", "TARGET", "UP", "DOWN", "DROPPED"]
+    output.table(f"{len(rows)} tunnels", columns, rows)
     rows = [
         [each["pid"], each["connections"], each["cpu_seconds"], each["memory_bytes"] // 2**20, each["since"]]
         for each in document["workers"]
