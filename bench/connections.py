@@ -32,11 +32,12 @@ async def measure_connections(stage: Stage, rounds: int, count: int) -> AsyncGen
             for side in in_turn(sides, number):
                 await _connect(side)  # ours: the window is open now
                 await asyncio.sleep(SETTLE_SECONDS)
-                before = side.cpu()
+                cpu = side.clock()
+                before = cpu()
                 for _ in range(count):
                     await _connect(side)
                 await asyncio.sleep(SETTLE_SECONDS)
-                sample = {"side": side.name, "round": number, "connections": count, "cpu_seconds": side.cpu() - before}
+                sample = {"side": side.name, "round": number, "connections": count, "cpu_seconds": cpu() - before}
                 yield {**sample, "cloak": stage.cloak}
 
 

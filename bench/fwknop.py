@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from bench.cpu import cpu_seconds
+from bench.cpu import process_seconds
 from bench.peers import FWKNOPD, WHERE
 from lab.processes import LabError, finish
 
@@ -73,7 +73,7 @@ class _Server:
     def cpu(self) -> float:
         """Of itself and of every program it has run to its end."""
         times = psutil.Process(self.pid).cpu_times()
-        return cpu_seconds(self.pid) + float(times.children_user + times.children_system)
+        return process_seconds(self.pid) + float(times.children_user + times.children_system)
 
     async def knock(self, keys: _Keys) -> None:
         """One knock, by fwknop's own client, for an address that had none before."""

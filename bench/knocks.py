@@ -14,7 +14,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
-from bench.cpu import cpu_seconds
+from bench.cpu import process_seconds
 from bench.figures import Bar, Row, Sense, middle
 from bench.fwknop import MANY_KEYS
 from bench.peers import FWKNOPD
@@ -85,11 +85,11 @@ async def _burst(door: _Child, arguments: Sequence[str]) -> dict[str, Any]:
     async with _Child.running("bench.knock_sender", *arguments) as sender:
         await sender.hear()
         before = await _calm(door)
-        cpu, began = cpu_seconds(door.process.pid), time.monotonic()
+        cpu, began = process_seconds(door.process.pid), time.monotonic()
         sent = int(await sender.ask())
         elapsed = time.monotonic() - began
         after = await _calm(door)
-        cpu = cpu_seconds(door.process.pid) - cpu
+        cpu = process_seconds(door.process.pid) - cpu
     counted = {
         key: after[key] - before.get(key, 0) for key in after if isinstance(after[key], int) and key != "windows"
     }

@@ -35,7 +35,7 @@ async def measure_many(stage: Stage, tunnels: int, rounds: int, seconds: float) 
             for direction in COMMANDS:
                 for side in in_turn(sides, number):
                     crowd = crowds[side.name, direction]
-                    flow = await asyncio.to_thread(crowd.measure, seconds, side.cpu)
+                    flow = await asyncio.to_thread(crowd.measure, seconds, side.clock())
                     found = {"side": side.name, "direction": direction, "round": number, "tunnels": tunnels}
                     yield {**found, **asdict(flow)}
 

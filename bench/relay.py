@@ -42,7 +42,7 @@ async def measure_relays(stage: Stage, rounds: int, count: int) -> AsyncGenerato
 async def _transfer(side: Side, direction: str, count: int) -> dict[str, Any]:
     load = await side.connect()
     try:
-        transfer = await asyncio.to_thread(load.measure, direction, count, side.cpu)
+        transfer = await asyncio.to_thread(load.measure, direction, count, side.clock())
     finally:
         await asyncio.to_thread(load.close)
     return {"bytes": count, **asdict(transfer)}

@@ -12,7 +12,7 @@ import psutil
 from OpenSSL import SSL
 
 from bench.certificates import make_certificates
-from bench.cpu import cpu_seconds
+from bench.cpu import cpu_clock
 from bench.load import SILENCE_SECONDS, Load, client_context
 from bench.peers import KINDS, Kind, Peer, running
 from bench.stage import PORT, Stage, Visitor
@@ -35,9 +35,9 @@ class Side:
     context: Callable[[], SSL.Context]
     asks: tuple[str, int] | None = None  # of a gateway
 
-    def cpu(self) -> float:
-        """CPU seconds its processes have used."""
-        return cpu_seconds(self.pid)
+    def clock(self) -> Callable[[], float]:
+        """A clock of the CPU seconds its processes have used."""
+        return cpu_clock(self.pid)
 
     def resident(self) -> int:
         """Bytes of memory its processes hold."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from bench.cpu import cpu_seconds
+from bench.cpu import process_seconds
 from bench.crowd import WARM_SECONDS
 from bench.drain import Drain, compiled, compiler
 from bench.figures import Bar, Row, Sense, middle
@@ -44,9 +44,9 @@ async def measure_workers(stage: Stage, rounds: int, seconds: float) -> AsyncGen
             drains[side.name] = await stack.enter_async_context(Drain.of(program, streams))
         for number in range(rounds):
             for side in in_turn(sides, number):
-                source = cpu_seconds(stage.source_pid)
-                flow = await drains[side.name].measure(seconds, side.cpu)
-                taken = (cpu_seconds(stage.source_pid) - source) * seconds / (seconds + WARM_SECONDS)
+                source = process_seconds(stage.source_pid)
+                flow = await drains[side.name].measure(seconds, side.clock())
+                taken = (process_seconds(stage.source_pid) - source) * seconds / (seconds + WARM_SECONDS)
                 name, _, workers = side.name.rpartition(" ")
                 yield {
                     "side": name,
