@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bench.budget import FULL, QUICK
 from bench.descriptors import allow_many
+from bench.loop import loop_factory
 from bench.machine import describe
 from bench.parts import PARTS, rows_of
 from bench.publish import markdown, publish, published
@@ -65,7 +66,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     machine, began = describe(), datetime.now(UTC)
     run = Run(console, budget, parts, arguments.cloak)
-    asyncio.run(run.everything())
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run.everything())
     rows = rows_of(run.samples)
     print_report(console, rows, machine, run.problems)
     document = {

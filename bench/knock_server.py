@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench.knock_keys import Knocker, knocker
+from bench.loop import loop_factory
 from gateway.keys import TUNNEL, LeaseKeys
 from gateway.leases import ControllerTime, Leases, SetKeys
 from spa.admission import Admission
@@ -74,19 +75,10 @@ async def _serve(seed: bytes, count: int, cloak: str, host: str) -> None:
     await door.close()
 
 
-def _loop_factory() -> Any:
-    """As `gateway.cli`: uvloop's where it exists."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
 def main() -> None:
     """Serve until the input ends, on the event loop a gateway runs on."""
     seed, count, cloak, host = sys.argv[1:]
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(bytes.fromhex(seed), int(count), cloak, host))
 
 
