@@ -38,7 +38,7 @@ def table(rows: Sequence[Row]) -> Table:
 
 def notes(rows: Sequence[Row], machine: Mapping[str, Any], problems: Sequence[str]) -> list[str]:
     """The lines under the table."""
-    lines = [f"{row.name}: {row.note}" for row in rows if row.note]
+    lines = list(dict.fromkeys(f"{row.name}: {row.note}" for row in rows if row.note))
     lines += [
         f"{name} is not installed: its rows are missing"
         for name, version in machine["peers"].items()
