@@ -101,7 +101,8 @@ class Cover:
         if Window(source, self._port) in self._windows:
             return True
         v4, v6 = self._windows.versions[4], self._windows.versions[6]
-        if self.cloak.room_for(v4 + (source.version == 4), v6 + (source.version == 6)):  # noqa: PLR2004 - IP versions
+        is_v4 = source.version == 4  # noqa: PLR2004 - an IP version
+        if self.cloak.room_for(v4 + is_v4, v6 + (not is_v4), lambda: self._sources() | {source}):
             return True
         self._tell(
             TroubleCode.FULL,
@@ -109,6 +110,9 @@ class Cover:
             "use the nftables cloak, which holds any number",
         )
         return False
+
+    def _sources(self) -> set[IPAddress]:
+        return {window.source for window in self._windows.open_windows}
 
     def update(self) -> None:
         """The windows may have changed."""

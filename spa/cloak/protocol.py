@@ -2,7 +2,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import StrEnum
 
 from spa.packet import IPAddress
@@ -39,8 +39,8 @@ class Cloak(ABC):
         `CloakError` if that cannot be done here: then the socket does not listen, and nothing is left behind.
         """
 
-    def room_for(self, _v4: int, _v6: int) -> bool:
-        """So many IPv4 and IPv6 sources can be let in at once."""
+    def room_for(self, _v4: int, _v6: int, _sources: Callable[[], Collection[IPAddress]]) -> bool:
+        """So many IPv4 and IPv6 sources can be let in at once; which they are is asked if the numbers do not tell."""
         return True
 
     @abstractmethod

@@ -7,13 +7,13 @@ off once accepted, or ten thousand connections would hold as many old programs i
 
 import errno
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from ipaddress import IPv4Address
 from typing import Final
 
 from spa.binding import start_listening
-from spa.cloak.bpf import DROP, DROP_ALL, admit_sources, instructions_for, pack
+from spa.cloak.bpf import DROP, DROP_ALL, admit_sources, instructions_for, instructions_of, pack
 from spa.cloak.protocol import Cloak, CloakName
 from spa.errors import CloakError
 from spa.kernel import attach_filter, detach_filter
@@ -50,9 +50,9 @@ class SocketFilter(Cloak):
         self._sock = sock
         self.listening = True
 
-    def room_for(self, v4: int, v6: int) -> bool:
-        """Whether a program for so many fits into what this kernel takes."""
-        return instructions_for(v4, v6) <= self._most
+    def room_for(self, v4: int, v6: int, sources: Callable[[], Collection[IPAddress]]) -> bool:
+        """Whether a program for them fits into what this kernel takes; for IPv6 that depends on what they share."""
+        return instructions_for(v4, v6) <= self._most or (v6 > 0 and instructions_of(sources()) <= self._most)
 
     def let_in(self, until: Mapping[IPAddress, float], _changed: Collection[IPAddress], _now: float) -> None:
         """One program with these sources, unless it is there already."""

@@ -1,14 +1,24 @@
 """The programs against a plain set, in an interpreter written from the kernel's filter documentation."""
 
+import operator
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spa.cloak import bpf
-from spa.cloak.bpf import Instruction, Program, admit_datagram_lengths, admit_sources, instructions_for, pack
+from spa.cloak.bpf import (
+    Instruction,
+    Program,
+    admit_datagram_lengths,
+    admit_sources,
+    instructions_for,
+    instructions_of,
+    pack,
+)
 from spa.errors import CloakError
 from spa.limits import MAX_FILTER
 from spa.packet import IPAddress
@@ -16,7 +26,8 @@ from spa.packet import IPAddress
 v4 = st.one_of(st.ip_addresses(v=4), st.integers(0, 40).map(lambda i: IPv4Address(0x7F000000 + i)))
 v6 = st.one_of(
     st.ip_addresses(v=6).filter(lambda address: address.ipv4_mapped is None),
-    st.tuples(*[st.integers(0, 3)] * 2).map(lambda ends: IPv6Address((0x20010DB8 << 96) + (ends[0] << 64) + ends[1])),
+    # Words that many share, whichever they are.
+    st.tuples(*[st.integers(1, 3)] * 4).map(lambda words: IPv6Address(struct.pack(">4I", *words))),
 )
 sources = st.one_of(st.lists(v4, max_size=90), st.lists(v6, max_size=30), st.lists(st.one_of(v4, v6), max_size=60))
 
@@ -28,9 +39,13 @@ def packet(source: IPAddress) -> bytes:
     return b"\x60" + bytes(7) + source.packed + bytes(15) + b"\x01"
 
 
+JUMPS = {bpf.JUMP_EQUAL: operator.eq, bpf.JUMP_GREATER: operator.gt, bpf.JUMP_AT_LEAST: operator.ge}
+
+
 def run(program: Program, network: bytes, length: int = 60) -> bool:
     """Whether the packet is accepted. A load beyond its end drops it, as in the kernel."""
     accumulator, at = 0, 0
+    kept: dict[int, int] = {}
     while True:
         code, jump_true, jump_false, k = program[at]
         at += 1
@@ -41,18 +56,16 @@ def run(program: Program, network: bytes, length: int = 60) -> bool:
             if offset + width > len(network):
                 return False
             accumulator = int.from_bytes(network[offset : offset + width], "big")
-        elif code == bpf.LOAD_LENGTH:
-            accumulator = length
+        elif code in {bpf.LOAD_LENGTH, bpf.LOAD_KEPT}:
+            accumulator = length if code == bpf.LOAD_LENGTH else kept[k]
+        elif code == bpf.KEEP:
+            kept[k] = accumulator
         elif code == bpf.SHIFT_RIGHT:
             accumulator >>= k
         elif code == bpf.JUMP:
             at += k
-        elif code == bpf.JUMP_EQUAL:
-            at += jump_true if accumulator == k else jump_false
-        elif code == bpf.JUMP_GREATER:
-            at += jump_true if accumulator > k else jump_false
-        elif code == bpf.JUMP_AT_LEAST:
-            at += jump_true if accumulator >= k else jump_false
+        elif code in JUMPS:
+            at += jump_true if JUMPS[code](accumulator, k) else jump_false
         else:
             assert code == bpf.RETURN
             return k > 0
@@ -76,7 +89,7 @@ def test_the_kernel_would_take_it(inside: list[IPAddress]) -> None:
     program = admit_sources(inside)
     distinct = set(inside)
     four = sum(isinstance(each, IPv4Address) for each in distinct)
-    assert len(program) <= instructions_for(four, len(distinct) - four)
+    assert len(program) == instructions_of(inside) <= instructions_for(four, len(distinct) - four)
     assert program[-1].code == bpf.RETURN
     for index, (code, jump_true, jump_false, k) in enumerate(program):
         assert 0 <= jump_true <= 255
@@ -99,7 +112,7 @@ def test_a_mapped_source_is_the_ipv4_source_it_maps() -> None:
     assert run(program, packet(ip_address("192.0.2.1")))
 
 
-@pytest.mark.parametrize(("four", "six"), [(3200, 0), (0, 290), (1600, 140)])
+@pytest.mark.parametrize(("four", "six"), [(3200, 0), (0, 335), (1600, 165)])
 def test_thousands_fit_and_are_told_apart(four: int, six: int) -> None:
     inside = [IPv4Address(0x0A000000 + 2 * i) for i in range(four)]
     inside6 = [IPv6Address((0x2001 << 112) + (i << 100) + (i << 64) + i) for i in range(six)]
@@ -109,6 +122,18 @@ def test_thousands_fit_and_are_told_apart(four: int, six: int) -> None:
     for address in [*inside[::37], *inside6[::7]]:
         assert run(program, packet(address))
         assert not run(program, packet(type(address)(int(address) + 1)))
+
+
+@pytest.mark.parametrize(("shared_bits", "sources"), [(0, 540), (32, 760), (64, 1200)])
+def test_ipv6_sources_that_share_more_take_less(shared_bits: int, sources: int) -> None:
+    random = Random(shared_bits)  # noqa: S311 - the same every time
+    shared = 0x2001_0DB8_0000_0001 << 64 >> (128 - shared_bits) << (128 - shared_bits) if shared_bits else 0
+    inside = [IPv6Address(shared | random.getrandbits(128 - shared_bits)) for _ in range(sources)]
+    program = admit_sources(inside)
+    assert len(program) <= MAX_FILTER
+    for address in inside[::11]:
+        assert run(program, packet(address))
+        assert not any(run(program, packet(other)) for other in neighbours(address))
 
 
 def test_a_program_too_long_for_the_kernel_is_an_error_that_says_what_to_do() -> None:

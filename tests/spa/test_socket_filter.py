@@ -3,7 +3,8 @@
 import contextlib
 import socket
 from collections.abc import Callable, Collection
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from random import Random
 
 import pytest
 
@@ -64,8 +65,8 @@ def test_there_is_room_for_as_many_as_the_kernel_takes(covered: tuple[SocketFilt
     cloak, _ = covered
     most = next(n for n in range(4096, 0, -1) if instructions_for(n, 0) <= 4096)
     sources = [IPv4Address(0xF0000000 + 2 * i) for i in range(most)]
-    assert cloak.room_for(most, 0)
-    assert not cloak.room_for(most + 1, 0)
+    assert cloak.room_for(most, 0, list)
+    assert not cloak.room_for(most + 1, 0, list)
     for _ in range(3):
         let_in(cloak, sources)
         let_in(cloak, sources[1:])
@@ -73,9 +74,15 @@ def test_there_is_room_for_as_many_as_the_kernel_takes(covered: tuple[SocketFilt
         let_in(cloak, [IPv4Address(0xF0000000 + 2 * i) for i in range(4000)])
 
 
-def test_six_words_of_ipv6_pass_the_kernels_own_check(covered: tuple[SocketFilter, socket.socket]) -> None:
+def test_hundreds_of_ipv6_sources_pass_the_kernels_own_check(covered: tuple[SocketFilter, socket.socket]) -> None:
+    """With nothing in common; each program while the one before it still takes its memory."""
     cloak, _ = covered
-    let_in(cloak, [ip_address((0x2001 << 112) + (i << 96) + (i << 64) + i) for i in range(290)])
+    random = Random(6)  # noqa: S311 - the same every time
+    sources = [IPv6Address(random.getrandbits(128)) for _ in range(540)]
+    assert cloak.room_for(0, len(sources), lambda: sources)
+    assert not cloak.room_for(0, 2 * len(sources), lambda: [*sources, *(source + 1 for source in sources)])
+    for start in range(3):
+        let_in(cloak, sources[start:])
 
 
 def receives(program: Program, *, family: socket.AddressFamily, host: str, payload: bytes, source: str) -> bool:
