@@ -61,7 +61,8 @@ _SOURCE_V6: Final = NETWORK + 8
 _WORDS_V6: Final = (0, 1, 2, 3)
 _PER_BUCKET_V4: Final = 4  # two returns, and a node of at most two instructions
 _PER_SOURCE_V6: Final = 12  # alone at a leaf: four words compared (7), two returns and a drop, a node of at most two
-_OVERHEAD: Final = 20
+_OVERHEAD: Final = 12
+_OVERHEAD_V6: Final = 8
 
 _Words = tuple[int, ...]
 
@@ -113,7 +114,8 @@ def admit_datagram_lengths(shortest: int, longest: int) -> Program:
 
 def instructions_for(v4: int, v6: int) -> int:
     """At most so many instructions do `v4` IPv4 and `v6` IPv6 sources take."""
-    return _OVERHEAD + v4 + _PER_BUCKET_V4 * -(-v4 // _BUCKET) + _PER_SOURCE_V6 * v6
+    kept = _OVERHEAD_V6 if v6 else 0
+    return _OVERHEAD + kept + v4 + _PER_BUCKET_V4 * -(-v4 // _BUCKET) + _PER_SOURCE_V6 * v6
 
 
 def pack(program: Program) -> bytes:
