@@ -395,7 +395,7 @@ class Controller:
 
     async def wait_for(self, kind: type[Message], count: int = 1) -> None:
         """Until that many messages of this kind have been heard."""
-        async with asyncio.timeout(20), self.heard_news:
+        async with asyncio.timeout(60), self.heard_news:
             await self.heard_news.wait_for(lambda: sum(isinstance(each, kind) for each in self.heard) >= count)
 
 

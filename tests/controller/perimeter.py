@@ -409,7 +409,7 @@ class Edge:
 
     async def changed(self, until: Callable[[], bool]) -> None:
         """Returns when what it was told makes `until` true."""
-        async with asyncio.timeout(5), self._heard:
+        async with asyncio.timeout(60), self._heard:
             await self._heard.wait_for(until)
 
     async def _read(self) -> None:

@@ -132,7 +132,7 @@ async def controller(authority: Authority) -> AsyncIterator[ControllerEnd]:
 
 
 def make_links(**options: Any) -> Links:
-    options = {"outage_grace": timedelta(seconds=60), "ping": timedelta(seconds=0.2), **options}
+    options = {"outage_grace": timedelta(seconds=60), "ping": timedelta(seconds=5), **options}
     return Links(served_by=lambda _: (), note=lambda _: None, **options)
 
 

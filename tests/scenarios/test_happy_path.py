@@ -63,7 +63,7 @@ async def test_everything_that_happened_is_in_the_audit_log(shared_stage: Any) -
     await fetch(host, port)
     await forward.stop()
     closed: list[dict[str, Any]] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not closed:  # the gateway reports a tunnel's end when it has ended
             closed = await shared_stage.events("tunnel.closed", user=alice.name)
     assert closed[0]["resource"] == "wiki"

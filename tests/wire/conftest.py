@@ -24,5 +24,5 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> M
 async def wire(authority: Authority) -> AsyncIterator[Wire]:
     one = Wire(authority)
     yield one
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await one.close()

@@ -101,7 +101,7 @@ async def site(wire: Wire) -> AsyncIterator[Site]:
     serving = asyncio.ensure_future(serve())
     yield Site(wire, server)
     serving.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await server.close()
 
 

@@ -46,7 +46,7 @@ async def say(socket: aiohttp.ClientWebSocketResponse, message: Message) -> None
 
 
 async def hear(socket: aiohttp.ClientWebSocketResponse) -> ToClient | aiohttp.WSMessage:
-    received = await socket.receive(timeout=5)
+    received = await socket.receive(timeout=60)
     return decode(to_client, received.data) if received.type is aiohttp.WSMsgType.TEXT else received
 
 
