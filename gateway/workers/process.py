@@ -72,12 +72,14 @@ class Process:
         )
         self._over = asyncio.Event()
         self._cutting: set[asyncio.Task[None]] = set()
-        self._channel = Channel(sock, to_worker, self._on_message, self._on_end, with_socket=Take)
+        self._sock = sock
+        self._channel: Channel[ToWorker]
 
     async def run(self) -> None:
         """Serves until the main process is gone."""
         serving = asyncio.create_task(self._tunnels.run())
-        await asyncio.sleep(0)  # the tunnels' tasks have an owner from here on
+        await asyncio.sleep(0)  # the tunnels' tasks have an owner from here on, so connections may come
+        self._channel = Channel(self._sock, to_worker, self._on_message, self._on_end, with_socket=Take)
         self._channel.send(Ready())
         await self._over.wait()
         asyncio.get_running_loop().call_later(_LAST_RESORT, os._exit, 1)
