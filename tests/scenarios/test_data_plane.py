@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.limits import DIAL_DEADLINE
 from lab.hidden import BLOCK, RESET_ON_CLOSE
 from lab.perimeter import Client
 from lab.processes import Process
@@ -266,10 +264,8 @@ async def test_a_target_that_is_not_there_is_named_in_one_line(
     assert all(each in refused.err for each in (target, hasty, sentence, "step: resource")), refused.err
 
     async with connection(alice, target) as (reader, _writer, forward):
-        began = time.monotonic()
         with pytest.raises(ConnectionResetError):
             await reader.read()
-        assert time.monotonic() - began < DIAL_DEADLINE - 0.5  # the default: so it was the setting that ended it
         assert target in await forward.said(sentence, PATIENCE)
     async with asyncio.timeout(PATIENCE):
         while len(events := await stage.events("tunnel.refused", resource=target)) < 2:
