@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ import pytest
 import pytest_asyncio
 
 from lab.perimeter import Client
-from lab.processes import Process, finish
+from lab.processes import Process, finish, script
+from tests.scenarios.intruder import Intruder, Watch, gateway_of, read_to_end, untroubled
+from wire.capsule import encode_datagram
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -148,30 +151,68 @@ async def test_ipv6_on_both_ends(alice: Client, path: Callable[[str, str], str])
         assert await dig(path, host, port, "+short", "host9.corp", "A") == "10.1.2.9\n"
 
 
-async def test_a_session_that_is_revoked_is_cut_off(shared_stage: Any, alice: Client) -> None:
-    perimeter = shared_stage.perimeter
-    bob = await shared_stage.person("bob")
-    grant = await perimeter.admin_json("grant", "add", "--user", "bob", "--resource", "dns")
-    async with forwarded(bob, "dns/udp") as (host, port, forward):
-        with senders(1) as (sock,):
-            assert await asked(sock, 7, (host, port)) == bytes([10, 1, 2, 7])
-            (live,) = [
-                each for each in (await perimeter.gateway_status("edge"))["tunnels"] if each["protocol"] == "udp"
-            ]
-            assert (live["resource"], live["port"], live["dropped"]) == ("dns", 53, 0)
-            assert live["bytes_down"] > live["bytes_up"] >= len(question(7))
-            await perimeter.admin_json("grant", "remove", grant["id"])
+def get(target: str, *fields: str) -> bytes:
+    """A connect-udp to this NAME/PORT, with more fields."""
+    usual = ("Host: edge", "Connection: Upgrade", "Upgrade: connect-udp")
+    return "\r\n".join([f"GET /.well-known/masque/udp/{target}/ HTTP/1.1", *usual, *fields, "", ""]).encode()
+
+
+REFUSED = {
+    "a TCP resource": (get("wiki/80"), 404),
+    "what nobody granted": (get("payroll/80"), 403),
+    "another port": (get("dns/54"), 404),
+    "an address": (get("127.0.0.1/53"), 404),
+    "an IPv6 address": (get("%3A%3A1/53"), 404),
+    "a path in the name": (get("..%2Fdns/53"), 400),
+    "content": (get("dns/53", "Content-Length: 3") + b"abc", 400),
+    "a WebSocket": (get("dns/53", "Upgrade: websocket"), 400),
+    "the resource by CONNECT": (b"CONNECT dns:53 HTTP/1.1\r\nHost: dns:53\r\n\r\n", 404),
+}
+BROKEN = {
+    "64 KiB": b"\x00\x80\x01\x00\x00\x00",
+    "of zero bytes": b"\x00\x00",
+    "of 2^62 - 1 bytes": b"\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00",
+}
+
+
+async def test_capsules_of_his_own_get_a_sessions_holder_nowhere(shared_stage: Any, alice: Client) -> None:
+    edge = gateway_of(shared_stage.perimeter)
+    intruder = Intruder.with_client(shared_stage.perimeter, alice)
+    async with Watch.on(shared_stage.perimeter) as watch:
+        for what, (data, status) in REFUSED.items():
+            async with intruder.speak(edge) as (reader, writer):
+                writer.write(data)
+                assert (await read_to_end(reader)).startswith(b"HTTP/1.1 %d " % status), what
+        refused = [
+            await watch.until("tunnel.refused", code=code) for code in ("tcp_resource", "no_grant", "udp_resource")
+        ]
+        assert {each["user"] for each in refused} == {"alice"}
+        assert "tunnel.opened" not in {event["kind"] for event in watch.take()}
+
+        switched = b"HTTP/1.1 101 Switching Protocols\r\n"
+        for what, capsule in BROKEN.items():
+            async with intruder.speak(edge) as (reader, writer):
+                writer.write(get("dns/53") + capsule + bytes(1_000))
+                assert (await read_to_end(reader)).partition(b"\r\n\r\n")[2] == b"", what
+            assert (await watch.until("tunnel.closed", code="bad_capsule"))["bytes_up"] == 0
+            watch.take()
+
+        async with intruder.speak(edge) as (reader, writer):
+            skipped = b"\x17\x80\x01\x00\x00" + bytes(65_536) + b"\x00\x02\x02?" + b"\x17\x00"
+            writer.write(get("dns/53") + skipped + encode_datagram(question(5)))
             async with asyncio.timeout(PATIENCE):
-                while not (events := await shared_stage.events("tunnel.closed", user="bob")):
-                    pass
-            (closed,) = events
-            assert (closed["code"], closed["protocol"], closed["dropped"]) == ("permit_lost", "udp", 0)
-            told = asyncio.create_task(forward.said("No grant lets you reach dns", PATIENCE))
-            while not told.done():  # each asks for a new tunnel, once the old one is known to be gone
-                sock.sendto(question(7), (host, port))
-                await asyncio.wait([told], timeout=0.2)
-            assert "ask an administrator" in told.result()
-    assert (await bob.gloam("forward", "dns/udp")).code == DENIED
+                said = await reader.readuntil(bytes([10, 1, 2, 5]))
+            assert said.startswith(switched)
+            assert question(5)[:2] in said.partition(b"\r\n\r\n")[2]
+            told = await finish(
+                [script("gloam-gateway"), "status", "--state", str(shared_stage.perimeter.gateway_state("edge"))]
+            )
+            assert re.search(r"\bdns\b.*\budp\b", told.out), told.out
+            writer.write(encode_datagram(question(5))[:-1])
+            writer.write_eof()  # in the middle of a capsule
+            await read_to_end(reader)
+        assert (await watch.until("tunnel.closed", code="bad_capsule"))["bytes_up"] == len(question(5))
+    untroubled(shared_stage.perimeter.processes["gateway-edge"].log)
 
 
 async def test_silence_ends_a_tunnel_and_nobody_notices(shared_stage: Any, alice: Client) -> None:
@@ -212,3 +253,25 @@ async def test_whoever_asks_in_the_wrong_way_is_told_the_right_one(shared_stage:
     assert (listed["dns"], listed["wiki"]) == ("udp", "tcp")
     explained = await shared_stage.perimeter.admin_json("policy", "explain", "--user", "alice", "--resource", "dns")
     assert explained["answer"] == "allow"
+
+
+async def test_a_right_that_is_lost_cuts_it_off(shared_stage: Any, alice: Client) -> None:
+    perimeter = shared_stage.perimeter
+    async with forwarded(alice, "dns6/udp") as (host, port, forward):
+        with senders(1) as (sock,):
+            assert await asked(sock, 7, (host, port)) == bytes([10, 1, 2, 7])
+            live = (await perimeter.gateway_status("edge"))["tunnels"]
+            assert [each["protocol"] for each in live if each["resource"] == "dns6"] == ["udp"]
+            (grant,) = [each for each in await perimeter.admin_json("grant", "list") if each["on"] == "resource dns6"]
+            await perimeter.admin_json("grant", "remove", grant["id"])
+            async with asyncio.timeout(PATIENCE):
+                while not (cut := await shared_stage.events("tunnel.closed", resource="dns6", code="permit_lost")):
+                    pass
+            assert [(each["user"], each["protocol"], each["dropped"]) for each in cut] == [("alice", "udp", 0)]
+            assert cut[0]["bytes_down"] > cut[0]["bytes_up"] >= len(question(7))
+            told = asyncio.create_task(forward.said("No grant lets you reach dns6", PATIENCE))
+            while not told.done():  # each asks for a new tunnel, once the old one is known to be gone
+                sock.sendto(question(7), (host, port))
+                await asyncio.wait([told], timeout=0.2)
+            assert "ask an administrator" in told.result()
+    assert (await alice.gloam("forward", "dns6/udp")).code == DENIED
