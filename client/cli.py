@@ -116,16 +116,22 @@ def forward(
     listen: Annotated[
         str, typer.Option("--listen", metavar="HOST:PORT", help="Where to listen; port 0 finds a free one.")
     ] = "127.0.0.1:0",
+    warm: Annotated[
+        int | None,
+        typer.Option("--warm", metavar="N", min=0, max=8, help="Connections kept ready at the gateway (default 2)."),
+    ] = None,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Listen on a local port; each connection, or each sender of datagrams, gets a tunnel to the resource."""
+    from client.config import ClientSettings
     from client.datagrams import UdpForward
     from client.forward import Forward
     from client.listen import Listening
     from client.loop import run_until_signalled
     from client.reach import parse_target
     from console.address import BadAddress, HostPort
+    from console.settings import load_settings
     from console.text import visible
 
     try:
@@ -149,9 +155,12 @@ def forward(
         sys.stderr.write(f"{PROG}: {visible(problem)}\n")
         sys.stderr.flush()
 
-    target = parse_target(resource, udp=True)
-    serving = (UdpForward if target.protocol == "udp" else Forward)(_enrolled(state), target, tell)
-    run_until_signalled(serving.run(address, announce))
+    here, target = _enrolled(state), parse_target(resource, udp=True)
+    if target.protocol == "udp":
+        run_until_signalled(UdpForward(here, target, tell).run(address, announce))
+    else:
+        kept = load_settings(ClientSettings, here.config, os.environ).warm if warm is None else warm
+        run_until_signalled(Forward(here, target, tell, warm=kept).run(address, announce))
 
 
 @app.command(epilog="Example: ssh -o ProxyCommand='gloam connect %h:%p' build-server")

@@ -10,6 +10,12 @@ class ClientSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    warm: int = Field(
+        default=2,
+        ge=0,
+        le=8,
+        description="Connections gloam forward keeps ready at its gateway, so that a tunnel opens in one round trip.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="What the agent writes to agent.log, and from which level up."
     )

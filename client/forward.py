@@ -4,7 +4,8 @@ Laws:
 
 1. The way is checked before the port is announced: a denial is an exit code, not a port that answers nobody.
 2. Nothing is read from a local connection before its tunnel stands; what it sent waits in the kernel.
-3. A connection whose tunnel cannot be opened is reset, never closed as if it had ended well, and stderr says why.
+3. Some connections to the gateway are kept warm, so that a local connection waits for one round trip only.
+4. A connection whose tunnel cannot be opened is reset, never closed as if it had ended well, and stderr says why.
 """
 
 import asyncio
@@ -30,11 +31,11 @@ MAX_CONNECTIONS: Final = 4096
 class Forward:
     """One local port for one resource."""
 
-    def __init__(self, state: ClientState, target: Target, tell: Told) -> None:
+    def __init__(self, state: ClientState, target: Target, tell: Told, *, warm: int = 0) -> None:
         self._state = state
         self._target = target
         self._tell = tell
-        self._tunnels = Tunnels(state, state.profile())
+        self._tunnels = Tunnels(state, state.profile(), warm=warm)
 
     async def run(self, listen: HostPort, announce: Announce) -> None:
         """Serves until cancelled; then every connection is cut. Raises CommandError if it cannot begin."""
@@ -46,6 +47,8 @@ class Forward:
         slots = asyncio.Semaphore(MAX_CONNECTIONS)
         try:
             async with asyncio.TaskGroup() as connections:
+                connections.create_task(self._tunnels.warm.keep())
+                self._tunnels.be_warm(way)
                 while True:
                     await slots.acquire()
                     local = await _accepted(loop, listener)

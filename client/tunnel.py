@@ -6,7 +6,9 @@ Laws:
    the next; one that says the session may not is believed: the others hold the same lease.
 2. A tunnel is handed over only once the gateway accepted; not a byte of the application leaves before that.
 3. The session's certificate is read for each tunnel, because the agent renews it while this process lives.
-4. While another gateway is left, one that does not answer costs `HEAD_START`, and it comes last for a while after that.
+4. A warm connection is asked first. One that ends before it answers, or does not answer within `WARM_PATIENCE`, is
+   given up for a fresh one: nothing of the application has left by then.
+5. While another gateway is left, one that does not answer costs `HEAD_START`, and it comes last for a while after that.
 """
 
 import asyncio
@@ -21,13 +23,15 @@ from certs.secret import Secret
 from certs.store import Identity
 from client.agent.messages import RouteAnswer
 from client.clock import Clock
+from client.connection import Answer, Connection
 from client.dial import DEADLINE, CannotReach, Door, open_tls
 from client.profile import Profile
 from client.state import ClientState
+from client.warm import Place, Warm
 from console.address import HostPort
 from console.errors import CommandError
 from spa.packet import KnockKind
-from wire.connect import Accepted, ClientHandshake, NeedMore, Refused, UdpHandshake, Upgraded
+from wire.connect import Accepted, ClientHandshake, Refused, UdpHandshake, Upgraded
 from wire.datagrams import Datagrams
 from wire.errors import RemoteError
 from wire.messages import GatewayAddress
@@ -40,49 +44,14 @@ HEAD_START: Final = 2.0
 """Seconds for a gateway that is not the last: four knocks leave within 0.8 s; the rest is a round trip by satellite."""
 REMEMBERED: Final = 30.0
 """Seconds a gateway that did not answer comes last: new connections do not wait for it, and it is soon tried again."""
+WARM_PATIENCE: Final = 2.0
+"""Seconds for the answer on a warm connection: a network that changed under it (another Wi-Fi, a forgetful NAT) is
+silent, and the fresh connection says so or works."""
 NOT_FOR_YOU: Final = 403
 
 
 class TunnelDenied(Exception):  # noqa: N818 - reads as what it is
     """A gateway refused the session this resource; `str()` is the gateway's sentence."""
-
-
-class _Connecting(asyncio.Protocol):
-    """The client's side of the request; once it is answered it stops reading, and whoever carries takes over."""
-
-    def __init__(self, handshake: ClientHandshake | UdpHandshake) -> None:
-        self._handshake = handshake
-        self._transport: asyncio.Transport | None = None
-        self.answer: asyncio.Future[Accepted | Upgraded | Refused] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask at once."""
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
-            transport.write(self._handshake.request())
-
-    def data_received(self, data: bytes) -> None:
-        """The answer, and perhaps the tunnel's first bytes behind it; then nothing more until the relay resumes."""
-        if self.answer.done():
-            return
-        answer = self._handshake.receive(data)
-        if not isinstance(answer, NeedMore):
-            if not isinstance(answer, Refused) and self._transport is not None:
-                self._transport.pause_reading()
-            self.answer.set_result(answer)
-
-    def eof_received(self) -> bool:
-        """An end before the answer; behind it, the relay hears of it."""
-        self._fail("the gateway ended the connection before it answered")
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The same, ruder."""
-        self._fail(f"the connection to the gateway was lost before it answered{f': {exc}' if exc else ''}")
-
-    def _fail(self, sentence: str) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(RemoteError(sentence))
 
 
 @dataclass(slots=True)
@@ -109,7 +78,8 @@ class Tunnel:
 class Tunnels:
     """Opens tunnels for one device."""
 
-    def __init__(self, state: ClientState, profile: Profile) -> None:
+    def __init__(self, state: ClientState, profile: Profile, *, warm: int = 0) -> None:
+        self.warm = Warm(warm)  # stays empty unless somebody runs its `keep`
         self._state = state
         self._profile = profile
         self._trust = state.trust()
@@ -133,13 +103,47 @@ class Tunnels:
         recent = asyncio.get_running_loop().time() - REMEMBERED
         return sorted(gateways, key=lambda each: self._silent.get(each.name, recent) > recent)
 
-    async def _through(self, gateway: GatewayAddress, way: RouteAnswer, deadline: float) -> Tunnel:
-        tls = self._tls_for(gateway, way)
-        door = gateway_door(gateway, way, self._profile, self._state.knock_secret(), deadline)
-        transport, protocol = await open_tls(door.dial, tls, lambda: _Connecting(_handshake(gateway, way)))
+    def be_warm(self, way: RouteAnswer) -> None:
+        """Expect a tunnel to the route's resource soon: what `warm.keep` makes is for its first gateway."""
+        self._warm_at(self._in_order(way.gateways)[0], way)
+
+    def _warm_at(self, gateway: GatewayAddress, way: RouteAnswer) -> None:
+        async def connect() -> tuple[ClientTls, Connection]:
+            tls = self._tls_for(gateway, way)
+            _, connection = await open_tls(self._door(gateway, way, HEAD_START).dial, tls, Connection)
+            return tls, connection
+
+        self.warm.use(Place(gateway.name, connect))
+
+    def _door(self, gateway: GatewayAddress, way: RouteAnswer, deadline: float) -> Door:
+        return gateway_door(gateway, way, self._profile, self._state.knock_secret(), deadline)
+
+    async def _ask_warm(
+        self, gateway: GatewayAddress, way: RouteAnswer, tls: ClientTls
+    ) -> tuple[Answer, Connection] | None:
+        """The answer a warm connection brought; None if there is none that answers."""
+        connection = self.warm.take(gateway.name, tls)
+        if connection is None:
+            return None
+        try:
+            async with asyncio.timeout(WARM_PATIENCE):
+                return await connection.ask(_handshake(gateway, way)), connection
+        except (TimeoutError, RemoteError):
+            connection.transport.abort()
+            return None
+        except BaseException:
+            connection.transport.abort()
+            raise
+
+    async def _ask(
+        self, gateway: GatewayAddress, way: RouteAnswer, tls: ClientTls, deadline: float
+    ) -> tuple[Answer, Connection]:
+        """The answer on a fresh connection."""
+        dial = self._door(gateway, way, deadline).dial
+        transport, connection = await open_tls(dial, tls, lambda: Connection(_handshake(gateway, way)))
         try:
             async with asyncio.timeout(ANSWER_DEADLINE):
-                answer = await protocol.answer
+                return await connection.answer(), connection
         except (TimeoutError, RemoteError) as error:
             transport.abort()
             sentence = f"gateway {gateway.name} did not answer: {error or 'too slow'}"
@@ -148,12 +152,18 @@ class Tunnels:
         except BaseException:
             transport.abort()
             raise
+
+    async def _through(self, gateway: GatewayAddress, way: RouteAnswer, deadline: float) -> Tunnel:
+        tls = self._tls_for(gateway, way)
+        answered = await self._ask_warm(gateway, way, tls) or await self._ask(gateway, way, tls, deadline)
+        answer, connection = answered
+        self._warm_at(gateway, way)
         self._silent.pop(gateway.name, None)
         match answer:
             case Accepted() | Upgraded():
-                return Tunnel(gateway.name, transport, answer.rest)
+                return Tunnel(gateway.name, connection.transport, answer.rest)
             case Refused():
-                transport.close()
+                connection.transport.close()
                 said = answer.details or f"HTTP {answer.status}"
                 if answer.status == NOT_FOR_YOU:
                     raise TunnelDenied(said)

@@ -104,7 +104,11 @@ class Dispatcher:
         return self._cut(self._ledger.doomed(cut), cut.code)
 
     async def drain(self, deadline: float) -> int:
-        """Waits at most `deadline` seconds for tunnels to end, cuts the rest; answers how many tunnels were cut."""
+        """Waits at most `deadline` seconds for tunnels to end, cuts the rest; answers how many tunnels were cut.
+
+        Nobody gets a new one meanwhile: connections that have not asked leave without a word, and ask elsewhere.
+        """
+        self._leave(self._ledger.close())
         try:
             async with asyncio.timeout(deadline):
                 await self._until(lambda: not self._ledger.asked)

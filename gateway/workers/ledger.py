@@ -7,6 +7,7 @@
    will be judged by the new lease if there is one.
 4. A worker speaks of its own connections alone and in their order: verified once, asks once, opens what was permitted.
    Anything else raises `Impossible`: a worker that says it is not to be trusted with anything any more.
+5. Once it is closed nobody who has not asked stays: a gateway that drains opens no tunnel any more.
 """
 
 from collections.abc import Iterator
@@ -82,6 +83,7 @@ class Ledger:
         self._verified = 0
         self._asked = 0
         self._open = 0
+        self._closed = False
 
     @property
     def open(self) -> int:
@@ -128,6 +130,10 @@ class Ledger:
         if connection.session is not _NOBODY:
             raise Impossible("a connection was verified twice")
         del self._shares[worker].unverified[tunnel]
+        if self._closed:
+            connection.session = session
+            connection.refused = True
+            return None, [connection]
         leaving = self._make_room(session)
         mine = self._sessions.setdefault(session, {})
         over = _TOO_MANY if self._verified >= self._most else None
@@ -206,6 +212,14 @@ class Ledger:
         self._forget(connection)
 
     # What is taken away
+
+    def close(self) -> list[Connection]:
+        """Takes nobody in any more; who has to leave."""
+        self._closed = True
+        leaving = [each for each in self if each.session is not _NOBODY and not (each.asked or each.refused)]
+        for each in leaving:
+            self._let_go(each)
+        return leaving
 
     def doomed(self, cut: Cut) -> dict[int, list[UUID]]:
         """Which connections a cut ends, by worker."""

@@ -138,12 +138,17 @@ class GatewayTunnel(asyncio.Protocol):
         assert isinstance(transport, TlsTransport)
         self.transport = transport
         self._gateway.peers.append(transport.get_extra_info("peer"))
+        self._gateway.silent.append(self)
 
     def data_received(self, data: bytes) -> None:
         answer = self._handshake.receive(data)
         if isinstance(answer, NeedMore):
             return
         assert isinstance(answer, ConnectRequest)
+        self._gateway.silent.remove(self)
+        if self._gateway.deaf > 0:  # it is gone, and nothing says so
+            self._gateway.deaf -= 1
+            return
         self.transport.pause_reading()
         refusal = self._gateway.refusals.get(answer.name)
         if refusal is not None:
@@ -175,6 +180,8 @@ class Gateway:
         self.tls = ServerTls(authority.identity(self.name), authority.trust, frozenset({Purpose.SESSIONS}))
         self.refusals: dict[str, tuple[int, str, str]] = {}
         self.peers: list[Name] = []
+        self.silent: list[GatewayTunnel] = []  # verified, and not asked yet
+        self.deaf = 0  # so many requests get no answer
         self.relays: list[Relay] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.door, self.admission = make_door(frozenset({KnockKind.TUNNEL}), self._connection)

@@ -143,3 +143,44 @@ async def test_knock_opens_the_door_for_curl(gloam: Gloam, perimeter: Perimeter)
     human = await gloam("knock", "wiki")
     assert human.out.startswith("--proxytunnel --proxy https://127.0.0.1:")
     assert human.out.count("\n") == 1
+
+
+async def _warm(perimeter: Perimeter, count: int) -> None:
+    """Waits until the gateway has so many connections that have not been asked."""
+    async with asyncio.timeout(30):
+        while len(perimeter.gateways[0].silent) < count:  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.005)
+
+
+async def test_a_tunnel_is_opened_on_a_connection_that_is_there(gloam: Gloam, perimeter: Perimeter) -> None:
+    await gloam.log_in()
+    gateway = perimeter.gateways[0]
+    process, listening = await _forward(gloam, "--warm", "1")
+    await _warm(perimeter, 1)
+    (warm,) = gateway.silent
+    assert await _exchange(listening["port"], b"one") == b"ONE<END>"
+    assert warm not in gateway.silent
+    await _warm(perimeter, 1)
+
+    gateway.silent.pop().transport.abort()  # as a gateway that restarts
+    assert await _exchange(listening["port"], b"two") == b"TWO<END>"
+    await _warm(perimeter, 1)
+
+    gateway.deaf = 1  # as behind a network that has forgotten the connection
+    assert await _exchange(listening["port"], b"three") == b"THREE<END>"
+    assert gateway.deaf == 0
+    process.terminate()
+    assert await process.wait() == 0
+    assert process.stderr is not None
+    assert await process.stderr.read() == b""
+
+
+async def test_none_is_kept_where_none_is_wanted(gloam: Gloam, perimeter: Perimeter) -> None:
+    await gloam.log_in()
+    process, listening = await _forward(gloam, "--warm", "0")
+    assert await _exchange(listening["port"], b"one") == b"ONE<END>"
+    assert (perimeter.gateways[0].silent, len(perimeter.gateways[0].peers)) == ([], 1)
+    process.terminate()
+    await process.wait()
+    done = await gloam("forward", "wiki", "--warm", "9")
+    assert (done.code, "--warm" in done.err) == (2, True)

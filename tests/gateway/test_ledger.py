@@ -278,3 +278,17 @@ class Workers(RuleBasedStateMachine):
 
 TestWorkers = Workers.TestCase
 TestWorkers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_a_closed_ledger_keeps_who_asked_and_nobody_else() -> None:
+    book = ledger()
+    carrying(book, 1)
+    assert verified(book, 2) is None
+    book.take(t(3), 1, SOURCE, 0.0)
+    assert [each.tunnel for each in book.close()] == [t(2)]
+    assert book.ask(1, t(2)) is None  # its question and the word to leave crossed
+    refusal, leaving = book.verify(1, t(3), BOB)
+    assert (refusal, [each.tunnel for each in leaving]) == (None, [t(3)])
+    for number in (2, 3):
+        book.end(1, t(number))
+    assert (book.asked, book.open, len(book), book.close()) == (1, 1, 1, [])
