@@ -126,7 +126,7 @@ async def test_who_knocked_connects_and_nobody_else(visit: Any, cloak: CloakName
 
 @CLOAKS
 async def test_the_end_of_a_window_closes_the_port_and_touches_no_connection(visit: Any, cloak: CloakName) -> None:
-    v = await visit(cloak, windows=Windows(0.3))
+    v = await visit(cloak, windows=Windows(1.0))
     with await v.connect(v.host(2)) as sock:
         await until(lambda: accepted(v, sock) and not v.door._cover.let_in)
         assert await scan(v.door.bound_listen, v.host(2)) == dark(cloak)
@@ -139,7 +139,7 @@ async def test_the_end_of_a_window_closes_the_port_and_touches_no_connection(vis
 
 @CLOAKS
 async def test_many_sources_and_many_rounds(visit: Any, cloak: CloakName) -> None:
-    v = await visit(cloak, windows=Windows(0.4))
+    v = await visit(cloak)
     for _ in range(2):
         begun = len(v.came)
         sources = [v.host(host) for host in range(2, 42)]
@@ -149,6 +149,7 @@ async def test_many_sources_and_many_rounds(visit: Any, cloak: CloakName) -> Non
         )
         for sock in socks:
             sock.close()
+        v.door.close_windows("device/1")
         await until(lambda: not v.door._cover.let_in)
         assert await scan(v.door.bound_listen, v.host(2)) == dark(cloak)
 
@@ -255,7 +256,7 @@ async def test_on_demand_is_closed_again_soon_after_the_connection_it_opened_for
 
 @CLOAKS
 async def test_nobody_can_take_the_port_over(visit: Any, cloak: CloakName) -> None:
-    v = await visit(cloak, windows=Windows(0.05))
+    v = await visit(cloak)
     for _ in range(2):
         for option in (None, socket.SO_REUSEADDR, socket.SO_REUSEPORT):
             with socket.socket() as thief:
@@ -265,7 +266,9 @@ async def test_nobody_can_take_the_port_over(visit: Any, cloak: CloakName) -> No
                     thief.bind(v.door.bound_listen)
                 assert refused.value.errno == errno.EADDRINUSE
         with await v.connect(v.host(2)):
-            await until(lambda: v.came and not v.door._cover.let_in)
+            await until(lambda: v.came)
+            v.door.close_windows("device/1")
+            await until(lambda: not v.door._cover.let_in)
 
 
 @CLOAKS
