@@ -18,6 +18,8 @@ from spa.cloak.nftables import Nftables, remove_table
 from spa.cloak.ruleset import table_of
 from spa.cover import Trouble, TroubleCode
 from spa.errors import CloakError
+from spa.limits import UPDATE_BATCH
+from spa.packet import KnockKind
 
 
 @pytest.fixture(autouse=True)
@@ -215,6 +217,8 @@ import ctypes, os, socket, struct, sys
 from ipaddress import ip_address
 from spa.cloak.nftables import Nftables
 from spa.errors import CloakError
+from spa.limits import UPDATE_BATCH
+from spa.packet import KnockKind
 cloak, sock = Nftables(), socket.socket()
 sock.bind((sys.argv[1], 0))
 cloak.cover(sock, 16)
@@ -265,3 +269,46 @@ def test_two_doors_of_one_machine_never_meet(
     second.take_off()
     assert cloak.mend() == ""
     assert not arrives(sock, block(2))
+
+
+async def test_more_sources_than_one_update_takes_are_told_one_after_the_other(visit: Any) -> None:
+    v = await visit(CloakName.NFTABLES)
+    port, now = v.door.bound_listen.port, asyncio.get_running_loop().time()
+    sources = [ip_address(0x0A000000 + i) for i in range(2 * UPDATE_BATCH + 100)]
+    for number, source in enumerate(sources):
+        v.door.windows.open(source, port, KnockKind.CONTROL, f"device/{number % 20}", now + 60)
+    v.door._update_cloak()
+    assert len(v.door._cover.let_in) <= UPDATE_BATCH
+    for _ in range(3_000):  # a hundredth of a second at a time
+        if not v.door._cover._changed:
+            break
+        await asyncio.sleep(0.01)
+    held = await asyncio.to_thread(nft, "list", "table", "inet", table_of(*v.door.bound_listen))
+    assert held.count("timeout 1m") == len(sources)
+
+
+WITHOUT_LIBRARY = """
+import asyncio, sys
+from spa import Admission, CloakName, Door
+door = Door(
+    listen=(sys.argv[1], 0), knock=(sys.argv[1], 0), cloak=CloakName.AUTO, on_connection=lambda s, f: None,
+    admission=Admission(started_us=0, kinds=frozenset(), ports=frozenset(), lease_live=lambda k, s: False),
+)
+async def main():
+    await door.start()
+    print(door.cloak_name, door.cloak_reason, sep="|")
+    await door.close()
+asyncio.run(main())
+"""
+
+
+def test_without_the_library_auto_takes_the_next_cloak_and_says_what_to_install(block: Callable[[int], str]) -> None:
+    known = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True, timeout=30).stdout
+    path = next(line.rpartition(" ")[2] for line in known.splitlines() if "libnftables.so.1 " in line)
+    hidden = f'mount --bind /dev/null {path} && exec {sys.executable} -c "$1" {block(1)}'
+    argv = ["unshare", "--mount", "sh", "-c", hidden, "sh", WITHOUT_LIBRARY]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    name, why = done.stdout.split("|")
+    assert name == "socket-filter"
+    assert "libnftables.so.1 is not installed; install it (Debian: apt-get install libnftables1)" in why
