@@ -168,9 +168,10 @@ def test_two_workers_are_compared_with_one_and_with_threads_of_a_peer() -> None:
 
 
 def test_warm_rows() -> None:
-    middle, slow = warm_rows([{"ms": each / 10} for each in range(1, 21)])
+    samples = [{"how": "library", "ms": each / 10} for each in range(1, 21)]
+    middle, slow, forward = warm_rows([*samples, {"how": "forward", "ms": 4.0}])
     assert (middle.ours, middle.met, middle.aim_met) == (1.05, True, False)
-    assert slow.ours == 2.0
+    assert (slow.ours, forward.ours, forward.met) == (2.0, 4.0, None)
 
 
 def test_the_table_holds_what_was_measured_in_the_order_of_the_parts() -> None:
