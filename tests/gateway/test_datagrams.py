@@ -281,13 +281,16 @@ async def test_one_that_becomes_tcp_is_cut(
     assert (await closed(gateway, eventually)).reason == "permit_lost"
 
 
-async def test_an_ipv6_target(gateway: Any, dial: Any, make_lease: Any) -> None:
+async def test_an_ipv6_target_and_one_too_large_for_the_path(gateway: Any, dial: Any, make_lease: Any) -> None:
     there = Echo("::1")
     give(gateway, make_lease(7, permit("dns", there.address)))
     tunnel = await dial(gateway)
     assert isinstance(await tunnel.ask("dns", behind=encode_datagram(b"six")), Upgraded)
     assert await tunnel.receive() == b"six"
     assert gateway.told("tunnel.opened")[0].target == there.address
+    tunnel.send(bytes(MAX_DATAGRAM), b"after")  # with its headers 19 bytes more than loopback takes in one packet
+    assert await tunnel.receive() == b"after"
+    assert [counts[1:] for counts in gateway.tunnels.byte_counts()] == [(3 + 5, 3 + 5, 1)]
     there.close()
 
 

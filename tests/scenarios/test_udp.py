@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from client.datagrams import MAX_FLOWS
 from lab.perimeter import Client
 from lab.processes import Process, finish, script
 from tests.scenarios.intruder import Intruder, Watch, gateway_of, read_to_end, untroubled
@@ -121,7 +122,7 @@ def senders(count: int) -> Iterator[list[socket.socket]]:
 async def test_a_dns_server_answers_dig(
     shared_stage: Any, alice: Client, path: Callable[[str, str], str], tmp_path: Path
 ) -> None:
-    async with forwarded(alice, "dns/udp") as (host, port, _):
+    async with forwarded(alice, "dns/udp") as (host, port, forward):
         assert await dig(path, host, port, "+short", "host7.corp", "A") == "10.1.2.7\n"
 
         whole = await dig(path, host, port, "+bufsize=4096", "+ignore", "large.corp", "TXT")
@@ -135,9 +136,10 @@ async def test_a_dns_server_answers_dig(
         answers = await dig(path, host, port, "+short", "-f", str(questions))
         assert answers.split() == [f"10.1.2.{number}" for number in range(QUESTIONS)]
 
-        with senders(20) as many:
+        with senders(MAX_FLOWS + 8) as many:  # the last ones are served when others have been silent
             found = await asyncio.gather(*(asked(each, number, (host, port)) for number, each in enumerate(many)))
             assert found == [bytes([10, 1, 2, number]) for number in range(len(many))]  # to each its own
+        assert f"{MAX_FLOWS} local addresses" in await forward.said("use this port at once", PATIENCE)
 
     opened = await shared_stage.events("tunnel.opened", resource="dns")
     assert len(opened) >= QUESTIONS  # dig asks every question from a port of its own

@@ -182,6 +182,8 @@ ANSWERS = {
     "switched to something else": (upgrade_response().replace(b"connect-udp", b"websocket"), None),
     "switched to nothing": (upgrade_response().replace(b"Upgrade: connect-udp\r\n", b""), None),
     "told to wait": (b"HTTP/1.1 100 Continue\r\n\r\n", None),
+    "another HTTP": (upgrade_response().replace(b"HTTP/1.1", b"HTTP/1.0"), None),
+    "no answer at all": (b"\r\n\r\n", None),
     "no HTTP": (b"SSH-2.0-x\r\n\r\n", None),
     "bare LF": (upgrade_response().replace(b"\r\nUpgrade", b"\nUpgrade"), None),
     "too large": (b"HTTP/1.1 101 x\r\nX: " + b"x" * MAX_CONNECT_HEADER, None),
