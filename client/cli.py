@@ -156,11 +156,9 @@ def forward(
         sys.stderr.flush()
 
     here, target = _enrolled(state), parse_target(resource, udp=True)
-    if target.protocol == "udp":
-        run_until_signalled(UdpForward(here, target, tell).run(address, announce))
-    else:
-        kept = load_settings(ClientSettings, here.config, os.environ).warm if warm is None else warm
-        run_until_signalled(Forward(here, target, tell, warm=kept).run(address, announce))
+    kept = load_settings(ClientSettings, here.config, os.environ).warm if warm is None else warm
+    serving = UdpForward if target.protocol == "udp" else Forward
+    run_until_signalled(serving(here, target, tell, warm=kept).run(address, announce))
 
 
 @app.command(epilog="Example: ssh -o ProxyCommand='gloam connect %h:%p' build-server")

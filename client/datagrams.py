@@ -7,7 +7,7 @@ Laws:
 3. Local addresses are bounded: where there are too many, the one that has been silent longest makes way. Each is
    forgotten after `IDLE` of silence.
 4. While a tunnel is being opened its first datagrams wait, within `WAITING`; everything that does not fit is dropped,
-   as networks do.
+   as networks do. Connections are kept warm, so that they wait for one round trip only.
 5. A tunnel that cannot be opened is not tried again for `RETRY`, and stderr says why.
 """
 
@@ -75,12 +75,12 @@ class _Flow:
 class UdpForward:
     """One local UDP port for one resource."""
 
-    def __init__(self, state: ClientState, target: Target, tell: Told) -> None:
+    def __init__(self, state: ClientState, target: Target, tell: Told, *, warm: int = 0) -> None:
         self._state = state
         self._target = target
         self._tell = tell
         self._told: dict[str, float] = {}
-        self._tunnels = Tunnels(state, state.profile())
+        self._tunnels = Tunnels(state, state.profile(), warm=warm)
         self._flows: OrderedDict[Any, _Flow] = OrderedDict()  # the one that has been silent longest first
         self._opening = asyncio.Semaphore(MAX_OPENING)
         self.dropped = 0
@@ -95,8 +95,9 @@ class UdpForward:
             announce(Listening(HostPort(host, port), way.resource.name, way.resource.port, "udp"))
             async with asyncio.TaskGroup() as tasks:
                 loop.add_reader(local, self._arrived, local, tasks)
+                self._tunnels.be_warm(way)
                 try:
-                    await asyncio.Event().wait()
+                    await self._tunnels.warm.keep()
                 finally:
                     loop.remove_reader(local)  # a group that is ending takes no more tasks
         finally:
