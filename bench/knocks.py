@@ -110,7 +110,9 @@ def knock_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
     """Rates by CPU against the bars and beside fwknopd's; rates by the wall clock as notes."""
     mine = [each for each in samples if "sources" in each]
     theirs = [each for each in samples if each.get("side") == FWKNOPD.name]
-    leases = max((each["leases"] for each in mine), default=0)
+    if not mine:
+        return []
+    leases = max(each["leases"] for each in mine)
     skipped = next((each["skipped"] for each in theirs if "skipped" in each), "")
     valid, few, many = (_peer(theirs, *each) for each in (("valid", 1), ("garbage", 1), ("garbage", MANY_KEYS)))
     strangers = f"fwknopd with {MANY_KEYS} keys; with one key {few:,.0f}" if few and many else ""
