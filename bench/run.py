@@ -70,10 +70,7 @@ class Run:
             async with asyncio.timeout(seconds):
                 yield
         except Exception as error:  # noqa: BLE001 - whatever one part meets, the others are still worth measuring
-            what = (
-                f"not done within {seconds:.0f} s"
-                if isinstance(error, TimeoutError) and seconds is not None
-                else repr(error)
-            )
+            late = "not done in time" if seconds is None else f"not done within {seconds:.0f} s"
+            what = late if isinstance(error, TimeoutError) else repr(error)
             self.problems.append(f"{name}: {what}")
         self.seconds[name] = time.monotonic() - began

@@ -148,6 +148,7 @@ def test_knocks_stand_beside_those_fwknopd_takes() -> None:
 def test_without_fwknopd_our_knocks_stand_alone_and_the_note_says_why() -> None:
     row = knock_rows([{**KNOCKS, "sources": 1000, "counted": {}}, {"side": "fwknopd", "skipped": "needs root"}])[0]
     assert (row.peer, row.note) == (None, "by CPU; on the wall clock 0 /s of 9,500 sent; needs root")
+    assert knock_rows([fwknopd("valid", 1, 50)]) == []
 
 
 def flow(side: str, workers: int, wall: float) -> dict[str, Any]:
