@@ -18,6 +18,7 @@ class Budget:
     memory_tunnels: int
     warm_openings: int
     openings: int
+    flood_openings: int  # during the attack, and as many before it
     revocations: int  # each of its own session, with `tunnels` live tunnels
     tunnels: int
     worker_rounds: int
@@ -44,6 +45,7 @@ QUICK = Budget(
     memory_tunnels=1_000,
     warm_openings=60,
     openings=100,
+    flood_openings=150,
     revocations=1,
     tunnels=1_000,
     worker_rounds=3,
@@ -61,6 +63,7 @@ QUICK = Budget(
         "memory": 40,
         "warm": 15,
         "opening": 10,
+        "flood": 30,
         "revocation": 30,
         "workers": 40,
         "knocks": 60,
@@ -80,6 +83,7 @@ FULL = Budget(
     memory_tunnels=1_000,
     warm_openings=200,
     openings=200,
+    flood_openings=500,
     revocations=3,
     tunnels=1_000,
     worker_rounds=7,
@@ -97,6 +101,7 @@ FULL = Budget(
         "memory": 60,
         "warm": 30,
         "opening": 15,
+        "flood": 60,
         "revocation": 60,
         "workers": 120,
         "knocks": 120,

@@ -11,6 +11,7 @@ from typing import Any
 from bench.budget import Budget
 from bench.connections import connection_rows, measure_connections
 from bench.figures import Row
+from bench.flood import flood_rows, measure_flood
 from bench.fwknop import measure_fwknopd
 from bench.knocks import knock_rows, measure_knocks
 from bench.many import many_rows, measure_many
@@ -68,6 +69,7 @@ PARTS = (
         ),
         peer=(FWKNOPD.name, lambda size: measure_fwknopd(size.fwknop_knocks, size.fwknop_garbage)),
     ),
+    Part("flood", flood_rows, lambda stage, size: measure_flood(stage, size.flood_openings)),
     # It ends the sessions of everybody but the first visitor.
     Part(
         "revocation",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from console.descriptors import allow_many
 from console.errors import CommandError, ExitCode
 from console.state import only_one
 from controller.assembly import Controller
@@ -28,6 +29,7 @@ def serve(state: Path, environ: Mapping[str, str]) -> int:
     """Run the controller of `state` until it is told to stop; the exit code. Raises CommandError."""
     settings = load_controller_settings(state, environ)
     sealer = Sealer(load_master_key(state, environ))
+    allow_many()
     try:
         with only_one(state, "controller"), asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(state, settings, sealer, environ))

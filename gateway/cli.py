@@ -82,6 +82,7 @@ def run(
     Example: gloam-gateway run --state /var/lib/gloam/gateway
     """
     from certs.store import check_state_directory
+    from console.descriptors import allow_many
     from console.errors import CommandError
     from console.logs import configure_logs
     from console.settings import load_settings
@@ -101,6 +102,7 @@ def run(
     settings = load_settings(GatewaySettings, path, environ)
     configure_logs(json or settings.log_json, settings.log_level)
     check_state_directory(directory)
+    allow_many()
     with only_one(directory, "gateway"), asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(serve(directory, settings))
 

@@ -99,6 +99,13 @@ async def farewells_said() -> None:
         await asyncio.wait(waiting)
 
 
+def reset_socket(sock: socket.socket) -> None:
+    """`reset` for a socket that no transport has."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    sock.close()
+
+
 def reset(transport: asyncio.Transport) -> None:
     """Close now with RST: neither our buffers nor the kernel's reach the peer any more."""
     sock = transport.get_extra_info("socket")

@@ -4,8 +4,6 @@
 2. No protocol exists before `Policy.judge` named the peer; on a client nothing of ours, not even Finished, leaves
    before that.
 3. A handshake ends exactly once: in a transport, or in one `TlsRefused` (a client) or one `TlsRefusal` (a server).
-4. On a server a peer that has not said a word costs a socket and a timer: OpenSSL is asked for nothing before its first
-   byte. How many peers may be unverified, and which of them gives way, `wire.pending` decides.
 """
 
 import asyncio
@@ -19,16 +17,13 @@ from cryptography import x509
 from OpenSSL import SSL
 
 from certs.names import Name
-from console.address import plain_host
 from wire import limits
-from wire.errors import TlsRefusal, TlsRefused
+from wire.errors import TlsRefused
 from wire.farewell import Farewell, reset
-from wire.pending import Pending
 from wire.records import Records, explain, receive_buffer
 from wire.transport import TlsTransport
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
-OnRefused = Callable[[TlsRefusal], None]
 
 _READ: Final = limits.HANDSHAKE_READ
 _MAX_PRESENTED: Final = 512
@@ -67,49 +62,11 @@ class Policy(Protocol):
         """Who the peer is. Raises TlsRefused."""
 
 
-class ServerPolicy(Policy, Protocol):
-    """A server's policy also knows the peers it has not verified yet, and how many refusals were told lately."""
-
-    pending: Pending["Handshake"]
-    told: "Told"
-
-
-class Told:
-    """Bounds how many refusals are told in a second, and counts those that were not."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._second = -1
-        self._count = 0
-        self._kept_back = 0
-
-    def tell(self, sentence: str, now: float) -> str | None:
-        """The sentence to tell at `now` (monotonic seconds), with what was kept back before it; None: keep it back."""
-        if int(now) != self._second:
-            self._second, self._count = int(now), 0
-        if self._count >= self._most:
-            self._kept_back += 1
-            return None
-        self._count += 1
-        if self._kept_back:
-            sentence += f" (and {self._kept_back} handshakes before it failed that are not told one by one)"
-            self._kept_back = 0
-        return sentence
-
-
-def ignore_refusal(_refusal: TlsRefusal) -> None:
-    """For servers that audit nothing."""
-
-
-def ignore_over() -> None:
-    """For servers that keep no account of who came."""
-
-
 class Handshake(asyncio.BufferedProtocol):
     """The protocol of a socket until its peer is verified; then it hands the socket to a `TlsTransport`.
 
-    Exactly one of `on_done(transport)` and `on_refused(refused, presented)` is called, once. A server hears of the
-    peer's first word by `on_spoken`, and waits for it.
+    Exactly one of `on_done(transport)` and `on_refused(refused, presented)` is called, once. A
+    server `waits` for the peer's first word.
     """
 
     def __init__(
@@ -121,16 +78,15 @@ class Handshake(asyncio.BufferedProtocol):
         make_protocol: Callable[[], asyncio.BaseProtocol],
         on_done: Callable[[TlsTransport], None],
         on_refused: Callable[[TlsRefused, str], None],
-        on_spoken: Callable[[], None] | None = None,
+        waits: bool = False,
     ) -> None:
         self._loop = loop
         self._policy = policy
         self._make_protocol = make_protocol
         self._on_done = on_done
         self._on_refused = on_refused
-        self._on_spoken = on_spoken
+        self._waits = waits
         self._records: Records | None = None
-        self.attaching: asyncio.Task[None] | None = None
         self._lower: asyncio.Transport | None = None
         self._received = 0
         self._over = False
@@ -141,7 +97,7 @@ class Handshake(asyncio.BufferedProtocol):
         self._lower = lower = cast("asyncio.Transport", transport)
         if self._over:
             reset(lower)
-        elif self._on_spoken is None:
+        elif not self._waits:
             self._step(0)
 
     def get_buffer(self, _sizehint: int) -> memoryview:
@@ -150,8 +106,6 @@ class Handshake(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """One read from an unverified peer."""
-        if self._on_spoken is not None and not self._received:
-            self._on_spoken()
         self._received += nbytes
         if self._received > limits.MAX_HANDSHAKE_BYTES:
             self.refuse(
@@ -305,7 +259,7 @@ async def connect(
     handshake = Handshake(loop, policy, timeout=timeout, make_protocol=make, on_done=settle, on_refused=fail)
     try:
         try:
-            _require_open(sock)
+            require_open(sock)
             await loop.create_connection(lambda: handshake, sock=sock)
         except OSError as error:
             handshake.refuse(TlsRefused("closed", f"the socket is not connected: {error}"))
@@ -318,70 +272,7 @@ async def connect(
         raise
 
 
-def accept(
-    loop: asyncio.AbstractEventLoop,
-    sock: socket.socket,
-    policy: ServerPolicy,
-    protocol_factory: Callable[[], asyncio.BaseProtocol],
-    *,
-    on_refused: OnRefused,
-    on_over: Callable[[], None],
-    timeout: float,
-) -> None:
-    """`wire.tls.accept_tls`."""
-    source = _source(sock)
-
-    def settle(_transport: TlsTransport) -> None:
-        policy.pending.discard(handshake)
-
-    def fail(refused: TlsRefused, presented: str) -> None:
-        policy.pending.discard(handshake)
-        if refused.reason == "closed" and not handshake.spoken:
-            on_over()
-            return  # whoever leaves without a word was refused nothing: a knocker's spare attempt to connect
-        if (sentence := policy.told.tell(str(refused), loop.time())) is not None:
-            on_refused(TlsRefusal(refused.reason, sentence, source, presented))
-        on_over()
-
-    async def attach() -> None:
-        try:
-            _require_open(sock)
-            await loop.connect_accepted_socket(lambda: handshake, sock)
-        except OSError as error:
-            sock.close()
-            handshake.refuse(TlsRefused("closed", f"the peer was gone before the handshake: {error}"))
-        except asyncio.CancelledError:
-            sock.close()
-            handshake.refuse(TlsRefused("cancelled", "the server is stopping"))
-            raise
-
-    def spoken() -> None:
-        policy.pending.spoke(handshake)
-
-    handshake = Handshake(
-        loop,
-        policy,
-        timeout=timeout,
-        make_protocol=protocol_factory,
-        on_done=settle,
-        on_refused=fail,
-        on_spoken=spoken,
-    )
-    gave_way = policy.pending.add(handshake, source[0])
-    handshake.attaching = loop.create_task(attach())
-    if gave_way is not None:
-        gave_way.refuse(TlsRefused("too_many", "too many handshakes at once, and this one was the oldest to wait"))
-
-
-def _require_open(sock: socket.socket) -> None:
+def require_open(sock: socket.socket) -> None:
     """Raise OSError for a socket already closed: uvloop would leak a transport over it."""
     if sock.fileno() < 0:
         raise OSError("it is closed")
-
-
-def _source(sock: socket.socket) -> tuple[str, int]:
-    try:
-        name = sock.getpeername()
-    except OSError:
-        return ("", 0)
-    return (plain_host(str(name[0])), int(name[1])) if isinstance(name, tuple) else (str(name), 0)

@@ -18,9 +18,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 
 from wire import limits
+from wire.arrivals import OnRefused, ignore_refusal
 from wire.errors import LocalError, TlsRefused
 from wire.farewell import farewells_said
-from wire.handshake import OnRefused, ignore_refusal
 from wire.tls import ClientTls, ServerTls, accept_tls, connect_tls
 
 _log = logging.getLogger("wire.http")

@@ -36,13 +36,20 @@ MAX_HANDSHAKE_BYTES: Final = 65_536
 HANDSHAKE_READ: Final = 16_384
 """One read during the handshake: small, so that the bound above holds to within one read."""
 
+MAX_SILENT: Final = 2_048
+"""Connections one server (or worker of it) holds that have not said a word: about 3 KiB and a descriptor each. As with
+the next three, the newest is always let in, and one of whoever holds most goes for it (wire/pending.py). Few would not
+do: what is thrown out early comes again, and taking it in is the dearer part."""
+
+MAX_SILENT_PER_SOURCE: Final = 256
+"""Of those, from one source (an IPv4 address, an IPv6 /64)."""
+
 MAX_PENDING_HANDSHAKES: Final = 512
-"""Unverified connections one server (or worker of it) holds at a time: at about 60 KiB each, 30 MiB. The newest is
-always let in: one of whoever holds most goes for it (wire/pending.py)."""
+"""Connections in the middle of their handshake: at about 60 KiB each, 30 MiB."""
 
 MAX_PENDING_PER_SOURCE: Final = 64
-"""Of those, from one source (an IPv4 address, an IPv6 /64): an office behind one address has that many people open
-tunnels in one moment, and eight such sources are needed to fill the whole."""
+"""Of those, from one source: an office behind one address has that many people open tunnels in one moment, and eight
+such sources are needed to fill the whole."""
 
 REFUSALS_TOLD: Final = 20
 """Refused handshakes told one by one in a second; the next one told says how many were not. Whoever holds a window can

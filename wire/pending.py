@@ -1,136 +1,126 @@
-"""Handshakes in progress: how many there may be, and which gives way when there are more.
+"""Peers not verified yet: how many there may be, and which gives way when there are more.
 
 Laws:
 
-1. At most `total` at a time, and at most `per_source` of one source. A source is an IPv4 address or an IPv6 /64, which
-   is what one customer is given: whoever has one address of it has them all.
-2. The newest is always let in, so nobody can lock others out by holding what there is. What gives way belongs to the
-   newcomer's own source if that has its fill, else to the source that holds most.
-3. Of that source the oldest goes that has not said a word: an honest client speaks first, and at once. Where all have
-   spoken, the one that spoke first. Between sources that hold equally many, one with a silent one gives way first.
+1. There are two rooms: one for peers that have not said a word, who cost little, and one for those in the middle of
+   their handshake, who hold memory of OpenSSL's. Each has a bound in all and a bound for one source.
+2. A source is an IPv4 address or an IPv6 /64, which is what one customer is given: whoever has one address of it has
+   them all.
+3. The newest is always let in, so nobody can lock others out by holding what there is. What gives way belongs to the
+   newcomer's own source if that has its fill, else to the source that holds most, and is the oldest of it there.
 4. Every step takes the same time, however many there are: a flood must not make its own defence dear.
 """
 
 from collections.abc import Hashable, Iterator
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Final, Generic, TypeVar
-
-_CUSTOMER: Final = 64  # bits of an IPv6 address that are the network's (RFC 4291 section 2.5.1)
+from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T", bound=Hashable)
 
-
-class _Of(Generic[T]):
-    """What one source holds, the oldest first."""
-
-    __slots__ = ("silent", "spoken")
-
-    def __init__(self) -> None:
-        self.silent: dict[T, None] = {}
-        self.spoken: dict[T, None] = {}
-
-    def __len__(self) -> int:
-        return len(self.silent) + len(self.spoken)
-
-    def next_to_go(self) -> T:
-        return next(iter(self.silent or self.spoken))
+_CUSTOMER: Final = 64  # bits of an IPv6 address that are the network's (RFC 4291 section 2.5.1)
 
 
-class _Level:
-    """The sources that hold equally many; those with a silent one apart. The first to have come here is first."""
+class Bounds(NamedTuple):
+    """How many a room takes, in all and of one source."""
 
-    __slots__ = ("all_spoken", "with_silent")
-
-    def __init__(self) -> None:
-        self.with_silent: dict[str, None] = {}
-        self.all_spoken: dict[str, None] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.with_silent or self.all_spoken)
+    total: int
+    per_source: int
 
 
-class Pending(Generic[T]):
-    """The handshakes one server has not finished, by where they come from."""
+class Room(Generic[T]):
+    """Members by source."""
 
-    def __init__(self, total: int, per_source: int) -> None:
-        self._total = total
-        self._per_source = per_source
-        self._source: dict[T, str] = {}
-        self._held: dict[str, _Of[T]] = {}
-        self._levels: dict[int, _Level] = {}
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._source: dict[T, str] = {}  # the oldest first, as everything below
+        self._held: dict[str, dict[T, None]] = {}
+        self._levels: dict[int, dict[str, None]] = {}  # the sources that hold so many
         self._most = 0
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __iter__(self) -> Iterator[T]:
-        """All of them, the oldest first; taking some out meanwhile does no harm."""
         return iter(list(self._source))
 
-    def add(self, member: T, host: str) -> T | None:
-        """Takes `member` of the address `host` in; answers the one that gave way for it, which is out already."""
-        source = source_of(host)
-        own = self._held.get(source)
+    def source(self, member: T) -> str | None:
+        """Where a member is from; None: it is not here."""
+        return self._source.get(member)
+
+    def enter(self, member: T, source: str) -> T | None:
+        """Takes `member` in; answers the one that gave way for it, which is out already."""
+        own = self._held.get(source, {})
         gone: T | None = None
-        if own is not None and len(own) >= self._per_source:
-            gone = own.next_to_go()
-        elif len(self._source) >= self._total:
-            gone = self._largest().next_to_go()
+        if len(own) >= self._bounds.per_source:
+            gone = next(iter(own))
+        elif len(self._source) >= self._bounds.total:
+            while self._most not in self._levels:  # sources shrink one at a time, so this has few steps to go
+                self._most -= 1
+            gone = next(iter(self._held[next(iter(self._levels[self._most]))]))
         if gone is not None:
-            self.discard(gone)
+            self.leave(gone)
         self._source[member] = source
-        self._unplace(source)
-        self._held.setdefault(source, _Of()).silent[member] = None
-        self._place(source)
+        held = self._held.setdefault(source, {})
+        self._move(source, len(held), len(held) + 1)
+        held[member] = None
         return gone
 
-    def spoke(self, member: T) -> None:
-        """`member` has said something. One that is not here is no error."""
-        source = self._source.get(member)
-        if source is None or member not in self._held[source].silent:
-            return
-        self._unplace(source)
-        held = self._held[source]
-        del held.silent[member]
-        held.spoken[member] = None
-        self._place(source)
-
-    def discard(self, member: T) -> None:
+    def leave(self, member: T) -> None:
         """`member` is done, or gone. One that is not here is no error."""
         source = self._source.pop(member, None)
         if source is None:
             return
-        self._unplace(source)
         held = self._held[source]
-        held.silent.pop(member, None)
-        held.spoken.pop(member, None)
-        if held:
-            self._place(source)
-        else:
+        self._move(source, len(held), len(held) - 1)
+        del held[member]
+        if not held:
             del self._held[source]
 
-    def _place(self, source: str) -> None:
-        held = self._held[source]
-        level = self._levels.setdefault(len(held), _Level())
-        (level.with_silent if held.silent else level.all_spoken)[source] = None
-        self._most = max(self._most, len(held))
-
-    def _unplace(self, source: str) -> None:
-        held = self._held.get(source)
-        if held is None:
-            return
-        level = self._levels[len(held)]
-        (level.with_silent if held.silent else level.all_spoken).pop(source)
-        if not level:
-            del self._levels[len(held)]
-
-    def _largest(self) -> _Of[T]:
-        while self._most not in self._levels:  # sources shrink one at a time, so this has few steps to go
-            self._most -= 1
-        level = self._levels[self._most]
-        return self._held[next(iter(level.with_silent or level.all_spoken))]
+    def _move(self, source: str, before: int, after: int) -> None:
+        if before:
+            level = self._levels[before]
+            del level[source]
+            if not level:
+                del self._levels[before]
+        if after:
+            self._levels.setdefault(after, {})[source] = None
+            self._most = max(self._most, after)
 
 
+class Pending(Generic[T]):
+    """Both rooms of one server."""
+
+    def __init__(self, silent: Bounds, speaking: Bounds) -> None:
+        self._silent: Room[T] = Room(silent)
+        self._speaking: Room[T] = Room(speaking)
+
+    def __len__(self) -> int:
+        return len(self._silent) + len(self._speaking)
+
+    def __iter__(self) -> Iterator[T]:
+        """All of them; taking some out meanwhile does no harm."""
+        return iter([*self._silent, *self._speaking])
+
+    def add(self, member: T, host: str) -> T | None:
+        """A newcomer from the address `host`, silent as yet; answers the one that gave way for it."""
+        return self._silent.enter(member, source_of(host))
+
+    def spoke(self, member: T) -> T | None:
+        """`member` has said its first word; answers the one that gave way for it. One that is not here is no error."""
+        source = self._silent.source(member)
+        if source is None:
+            return None
+        self._silent.leave(member)
+        return self._speaking.enter(member, source)
+
+    def discard(self, member: T) -> None:
+        """`member` is done, or gone. One that is not here is no error."""
+        self._silent.leave(member)
+        self._speaking.leave(member)
+
+
+@lru_cache(maxsize=4096)
 def source_of(host: str) -> str:
     """What counts as one source: an IPv4 address, the /64 of an IPv6 one; text that is neither counts as itself."""
     try:

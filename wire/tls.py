@@ -30,9 +30,10 @@ from certs.proved import Proved
 from certs.trust import Trust
 from certs.verify import name_of
 from wire import limits
+from wire.arrivals import Arrival, OnRefused, Told, accept, ignore_over, ignore_refusal
 from wire.errors import LocalError, TlsRefused
-from wire.handshake import Handshake, Judged, Noticed, OnRefused, Told, accept, connect, ignore_over, ignore_refusal
-from wire.pending import Pending
+from wire.handshake import Judged, Noticed, connect
+from wire.pending import Bounds, Pending
 from wire.transport import TlsTransport
 
 __all__ = ["ClientTls", "ServerTls", "TlsTransport", "accept_tls", "connect_tls", "export_binding"]
@@ -143,7 +144,10 @@ class ServerTls(_Policy):
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
         self._context.set_alpn_select_callback(self._select_alpn)
-        self.pending: Pending[Handshake] = Pending(limits.MAX_PENDING_HANDSHAKES, limits.MAX_PENDING_PER_SOURCE)
+        self.pending: Pending[Arrival] = Pending(
+            Bounds(limits.MAX_SILENT, limits.MAX_SILENT_PER_SOURCE),
+            Bounds(limits.MAX_PENDING_HANDSHAKES, limits.MAX_PENDING_PER_SOURCE),
+        )
         self.told = Told(limits.REFUSALS_TOLD)
 
     def new_connection(self) -> SSL.Connection:
@@ -168,8 +172,8 @@ class ServerTls(_Policy):
 
     def abandon_pending(self) -> None:
         """Refuse every peer not verified yet: the server is stopping."""
-        for handshake in self.pending:
-            handshake.refuse(TlsRefused("cancelled", "the server is stopping"))
+        for arrival in self.pending:
+            arrival.refuse(TlsRefused("cancelled", "the server is stopping"))
 
     def _select_alpn(self, _connection: SSL.Connection, offered: list[bytes]) -> bytes:
         for mine in self.alpn:

@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.budget import FULL, QUICK
 from bench.connections import KNOCKING, connection_rows
 from bench.figures import Bar, Row, Sense
+from bench.flood import flood_rows
 from bench.knocks import knock_rows
 from bench.many import many_rows
 from bench.memory import memory_rows
@@ -101,6 +102,22 @@ def test_memory_is_held_against_a_figure_with_the_peers_beside_it() -> None:
         (40, 120, None, None),
     ]
     assert [(row.ours, row.peer, row.met) for row in memory_rows(samples[:1])] == [(40, None, True)]
+
+
+def test_flood_rows() -> None:
+    calm = [{"during": "calm", "ms": float(ms)} for ms in range(1, 101)]
+    attack = [{"during": "attack", "ms": float(ms)} for ms in range(1, 201)]
+    end = {"during": "after", "garbage_per_second": 50_000.0, "gateway_cores": 0.5}
+    succeed, slowest = flood_rows([*calm, *attack, end])
+    assert (succeed.ours, succeed.met, succeed.aim_met) == (100.0, True, True)
+    assert "50,000 garbage datagrams a second and took 0.50 cores" in succeed.note
+    assert (slowest.ours, slowest.met, slowest.aim_met) == (198.0, True, False)
+    assert "p99 99.0 ms" in slowest.note
+    failed = [{"during": "attack", "ms": None}] * 3
+    succeed, slowest = flood_rows([*calm, *attack, *failed])
+    assert succeed.met is False
+    assert (slowest.ours, slowest.met) == (None, None), "three of two hundred never came: there is no such time"
+    assert flood_rows(calm) == []
 
 
 def test_opening_rows() -> None:

@@ -7,8 +7,8 @@ from OpenSSL import SSL
 
 from tests.wire.harness import GATEWAY, Recorder, Wire, until
 from wire import limits
+from wire.arrivals import Told
 from wire.errors import TlsRefused
-from wire.handshake import Told
 from wire.tls import accept_tls, connect_tls
 
 
@@ -108,47 +108,52 @@ async def test_a_peer_that_leaves_is_reported_once(wire: Wire) -> None:
     assert not server.pending
 
 
-async def test_handshakes_in_progress_are_capped_and_the_oldest_silent_one_gives_way(
+async def test_silent_connections_and_handshakes_are_capped_and_the_oldest_gives_way(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "MAX_PENDING_HANDSHAKES", 2)
+    monkeypatch.setattr(limits, "MAX_SILENT", 2)
+    monkeypatch.setattr(limits, "MAX_PENDING_HANDSHAKES", 1)
     server = wire.server_tls()
-    begun = await wire.dial()
-    await wire.serve_one(server, wire.recorder)
-    await asyncio.get_running_loop().sock_sendall(begun, b"\x16\x03\x01")
-    await until(lambda: all(handshake.spoken for handshake in server.pending))
-    silent, newest = await wire.dial(), await wire.dial()
+    loop = asyncio.get_running_loop()
+
+    async def refused() -> int:
+        refusal = await wire.refusals.get()
+        assert refusal.reason == "too_many"
+        return refusal.source[1]
+
+    socks = [await wire.dial() for _ in range(5)]
+    ports = [sock.getsockname()[1] for sock in socks]
+    for _ in range(3):
+        await wire.serve_one(server, wire.recorder)
+    assert await refused() == ports[0]
+    assert await read_to_end(socks[0]) == b""
+    for number in (1, 2):
+        await loop.sock_sendall(socks[number], b"\x16\x03\x01")
+        await until(lambda number=number: sum(arrival.spoken for arrival in server.pending) == 1 or number == 2)
+    assert await refused() == ports[1]
     for _ in range(2):
         await wire.serve_one(server, wire.recorder)
-    refusal = await wire.refusals.get()
-    assert (refusal.reason, refusal.source) == ("too_many", silent.getsockname()[:2])
-    assert await read_to_end(silent) == b""
-    assert len(server.pending) == 2
+    assert len(server.pending) == 3
     server.abandon_pending()
-    assert {(await wire.refusals.get()).source[1] for _ in range(2)} == {
-        begun.getsockname()[1],
-        newest.getsockname()[1],
-    }
+    assert {(await wire.refusals.get()).source[1] for _ in range(3)} == set(ports[2:])
     assert not server.pending
-    for sock in (begun, newest):
+    for sock in socks:
         sock.close()
 
 
 async def test_who_fills_the_waiting_room_does_not_keep_others_out(wire: Wire) -> None:
-    """Thirty times as many silent connections as one source may have; then somebody who speaks."""
+    """Twice as many silent connections as one source may have; then somebody who speaks."""
     server = wire.server_tls()
     socks = []
-    for _ in range(30 * limits.MAX_PENDING_PER_SOURCE):
+    for _ in range(2 * limits.MAX_SILENT_PER_SOURCE):
         socks.append(await wire.dial())
         await wire.serve_one(server, wire.recorder)
-    assert len(server.pending) == limits.MAX_PENDING_PER_SOURCE
+    assert len(server.pending) == limits.MAX_SILENT_PER_SOURCE
     pair = await wire.pair(server)
     await pair.client.send(b"here")
     assert await pair.server.wait_for(4) == b"here"
     for sock in socks:
         sock.close()
-    # Far more were refused than were told one by one.
-    assert 0 < wire.refusals.qsize() <= 30 * limits.REFUSALS_TOLD
 
 
 async def test_a_silent_peer_costs_no_tls(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
