@@ -56,7 +56,7 @@ def read(stream: list[bytes], most: int, reached: Reached) -> Read:
                 payloads += taken
             assert len(reader._held) <= MAX_DATAGRAM + HEADS, "what is kept has no bound"
     except BadCapsule as error:
-        refused = str(error).partition(":")[0]
+        refused = "".join(char for char in str(error) if not char.isdigit())
         reached(refused)
     assert all(len(payload) <= min(MAX_DATAGRAM, MAX_UDP_PAYLOAD) for payload in payloads)
     reached(f"{bool(payloads)} {bool(reader.skipped)} {bool(reader.oversized)} {reader.unfinished}")

@@ -140,7 +140,6 @@ def rewritten(path: Path, old: str, new: str) -> "contextlib.AbstractContextMana
     return change()
 
 
-@pytest.mark.timeout(240)
 async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, tmp_path: Path, command: Forks) -> None:
     state, config = made.state, made.state / "config.toml"
     with untouched(tmp_path):
@@ -248,7 +247,6 @@ async def test_a_cloak_that_was_asked_for_and_is_not_permitted_stops_the_start(
             one_line(done, FAILED, f"the {cloak} cloak does not work here", "CAP_NET_ADMIN")
 
 
-@pytest.mark.timeout(240)
 async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter, command: Forks) -> None:
     perimeter = standing
     await perimeter.processes["gateway-edge"].stop()
@@ -297,7 +295,6 @@ async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perime
             assert "Traceback" not in done.err
 
 
-@pytest.mark.timeout(240)
 async def test_one_state_has_one_controller_one_gateway_and_one_agent(make_stage: Any, command: Forks) -> None:
     async with make_stage() as stage:
         perimeter = stage.perimeter

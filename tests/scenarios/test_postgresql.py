@@ -28,7 +28,6 @@ async def kinds(stage: Stage) -> list[str]:
     return [json.loads(line)["kind"] for line in tail.out.splitlines()]
 
 
-@pytest.mark.timeout(240)
 async def test_a_killed_controller_comes_back_with_everything(on_postgresql: Stage) -> None:
     stage, perimeter = on_postgresql, on_postgresql.perimeter
     assert not list(perimeter.controller_state.glob("*.db*"))  # nothing of it lies anywhere else
