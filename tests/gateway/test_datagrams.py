@@ -211,7 +211,7 @@ async def test_only_the_target_is_heard(tunnel: Tunnel, echo: Echo) -> None:
 async def test_a_target_that_comes_back_finds_its_tunnel(
     gateway: Any, dial: Any, make_lease: Any, eventually: Any
 ) -> None:
-    away = Echo()
+    away = Echo("127.77.53.1")  # nobody else's address: its port stays free until it is back
     where = away.address
     away.close()
     give(gateway, make_lease(7, permit("dns", where)))
@@ -220,7 +220,7 @@ async def test_a_target_that_comes_back_finds_its_tunnel(
     (relay,) = [each.relay for each in gateway.tunnels]
     tunnel.send(b"to nobody")
     await eventually(lambda: relay.errors, PATIENCE)
-    back = Echo(port=where.port)
+    back = Echo(where.host, where.port)
     tunnel.send(b"welcome back")
     assert await tunnel.receive() == b"welcome back"
     back.close()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -40,10 +41,18 @@ def path() -> Callable[[str, str], str]:
 
 
 def free_port() -> int:
-    """A port nobody uses on ::1."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as found:
-        found.bind(("::1", 0))
-        return int(found.getsockname()[1])
+    """A port nobody uses on ::1, outside the range that kernels choose from by themselves."""
+    for _ in range(100):
+        port = 10_000 + secrets.randbelow(20_000)
+        with (
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp,
+            socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as tcp,
+            contextlib.suppress(OSError),
+        ):
+            udp.bind(("::1", port))
+            tcp.bind(("::1", port))
+            return port
+    raise OSError("every port is taken")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
