@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  ?=
+SOAK   ?=
 TESTS  ?= tests
 FUZZ   ?=
 FUZZ_SECONDS ?= 60
 
-.PHONY: help env demo lab test check format bench fuzz lock clean
+.PHONY: help env demo lab test check format bench soak fuzz lock clean
 
 help:            ## this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
@@ -35,6 +36,9 @@ format: $(VENV)/.dev ## put the code into its one shape
 
 bench: $(VENV)/.run ## benchmarks beside HAProxy, stunnel and fwknopd
 	$(BIN)/python -m bench $(BENCH)
+
+soak: env        ## a thousand tunnels for two minutes, every byte compared
+	$(BIN)/python -m lab.soak $(SOAK)
 
 fuzz: $(VENV)/.fuzz ## coverage-guided fuzz tests, FUZZ_SECONDS each
 	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ)

@@ -3,7 +3,7 @@
 A kernel that is asked to close a socket with unread data answers with a reset, and a reset throws away what the peer
 had not read yet: the refusal, the alert, the last bytes of a file. So we send our end, read and drop what the peer had
 already sent, and close when it ends too, or after `limits.LINGER`. A peer that takes nothing is reset after
-`limits.CLOSE_DEADLINE`.
+`limits.CLOSE_DEADLINE`, or what patience the last bytes deserve.
 """
 
 import asyncio
@@ -25,7 +25,8 @@ _under_way: set["Farewell"] = set()
 class Farewell(asyncio.BufferedProtocol):
     """The last protocol of a socket transport; `on_lost(error)` is called when the socket is gone.
 
-    `drop`: how many bytes of a peer that goes on talking are read before the connection is reset.
+    `drop`: how many bytes of a peer that goes on talking are read before the connection is reset. `patience`: seconds
+    for a peer that takes nothing of what it is owed.
     """
 
     def __init__(
@@ -34,11 +35,13 @@ class Farewell(asyncio.BufferedProtocol):
         transport: asyncio.Transport,
         on_lost: Callable[[Exception | None], None],
         drop: int = limits.LINGER_BYTES,
+        patience: float = limits.CLOSE_DEADLINE,
     ) -> None:
         self._loop = loop
         self._transport = transport
         self._on_lost = on_lost
         self._drop = drop
+        self._patience = patience
         self._owed = transport.get_write_buffer_size()
         self._stuck_since = loop.time()
         self._timer = loop.call_later(limits.LINGER, self._look)
@@ -85,7 +88,7 @@ class Farewell(asyncio.BufferedProtocol):
             return
         if owed != self._owed:
             self._stuck_since = self._loop.time()
-        elif self._loop.time() - self._stuck_since >= limits.CLOSE_DEADLINE:
+        elif self._loop.time() - self._stuck_since >= self._patience:
             reset(self._transport)
             return
         self._owed = owed

@@ -4,7 +4,8 @@
    `limits.WRITE_HIGH`.
 2. Half-close goes both ways: the end of one direction ends that direction only.
 3. A side that breaks off before its end resets the other, so a cut stream never looks like a whole one. One that breaks
-   off after its end leaves the other what it is still owed.
+   off after its end leaves the other what it is still owed, for as long as somebody may look away
+   (`limits.STALL_DEADLINE`).
 4. One tunnel that is never out of bytes leaves every turn of the event loop to the others (`limits.TURN_READS`).
 5. `cut` resets both sides at once: what the kernel still holds is thrown away too.
 """
@@ -130,19 +131,19 @@ class Relay:
         if self._tls_gone:
             self._report()
         elif self._plain_ended:
-            self._tls.close()
+            self._tls.close(limits.STALL_DEADLINE)
         else:
             self._tls.abort()
 
     def _finish(self) -> None:
         if self._tls_ended and self._plain_ended:
             self.reason = self.reason or DONE
-            self._tls.close()
+            self._tls.close(limits.STALL_DEADLINE)
             self._close_plain()
 
     def _close_plain(self) -> None:
         if self._plain.get_write_buffer_size():
-            Farewell(self._loop, self._plain, lambda _error: self.plain_gone())
+            Farewell(self._loop, self._plain, lambda _error: self.plain_gone(), patience=limits.STALL_DEADLINE)
         else:
             self._plain.close()
 

@@ -154,8 +154,8 @@ class TlsTransport(asyncio.Transport):
         """Whether `close` or `abort` was called, or the connection is gone."""
         return self._closing
 
-    def close(self) -> None:
-        """Send what is owed and close_notify, then close."""
+    def close(self, patience: float = limits.CLOSE_DEADLINE) -> None:
+        """Send what is owed and close_notify, then close; reset a peer that takes nothing of it for `patience`."""
         if self._closing:
             return
         self.write_eof()
@@ -163,7 +163,7 @@ class TlsTransport(asyncio.Transport):
         if (self._fin_received or self._records.ended) and not self._lower.get_write_buffer_size():
             self._lower.close()
         else:
-            Farewell(self._loop, self._lower, self.lost)
+            Farewell(self._loop, self._lower, self.lost, patience=patience)
 
     def abort(self) -> None:
         """Reset the connection now; nothing owed is sent."""

@@ -10,6 +10,7 @@ import pytest
 from tests.wire.harness import Recorder, Wire, until
 from wire import limits
 from wire.errors import Truncated
+from wire.farewell import Farewell
 from wire.relay import Held, Relay
 
 
@@ -331,3 +332,22 @@ async def test_a_busy_tunnel_leaves_turns_to_the_quiet_ones(wire: Wire) -> None:
     stop.set()
     busy.relay.cut("enough")
     await filling
+
+
+async def test_who_looks_away_still_gets_the_last_bytes(wire: Wire) -> None:
+    """Both directions have ended, and one peer takes nothing yet: a page that is read slowly."""
+    far = await relay_of(wire)
+    size = 20_000_000
+    far.client.transport.write_eof()
+    assert await far.end() == b""
+    sending = asyncio.ensure_future(far.loop.sock_sendall(far.plain, bytes(size)))
+    await until(lambda: far.relay.bytes_to_tls > size - 2_000_000)
+    far.client.transport.pause_reading()
+    await sending
+    far.plain.close()
+    await until(far.relay._tls.is_closing)
+    farewell = far.relay._tls._lower.get_protocol()
+    assert not isinstance(farewell, Farewell) or farewell._patience == limits.STALL_DEADLINE
+    far.client.transport.resume_reading()
+    await far.client.wait_for(size)
+    assert await far.closed() == "done"
