@@ -4,7 +4,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from spa.cloak.nftables import Nftables
+from spa.cloak.nftables import Nftables, remove_left_behind
 from spa.cloak.on_demand import OnDemand
 from spa.cloak.protocol import Cloak, CloakName
 from spa.cloak.socket_filter import SocketFilter
@@ -49,4 +49,6 @@ def try_out(name: CloakName) -> None:
 
 def _covered(cloak: Cloak, sock: socket.socket, backlog: int) -> Cloak:
     cloak.cover(sock, backlog)
+    if cloak.name is not CloakName.NFTABLES:
+        remove_left_behind(sock)
     return cloak

@@ -16,6 +16,7 @@ from typing import Final
 from spa.binding import place_of, start_listening, stop_listening
 from spa.cloak import ruleset
 from spa.cloak.libnftables import LibNftables, refused
+from spa.cloak.netlink import NAME_OF_TABLE, Ask, ask, packet_filter_socket
 from spa.cloak.protocol import Cloak, CloakName
 from spa.cloak.table import Table
 from spa.errors import CloakError
@@ -126,6 +127,15 @@ class Nftables(Cloak):
             self.listening = False
             with contextlib.suppress(OSError):
                 stop_listening(self._sock)
+
+
+def remove_left_behind(sock: socket.socket) -> None:
+    """Removes the table a killed process left for the port `sock` is bound to: another cloak would be dark for good."""
+    host, port = place_of(sock)
+    with contextlib.suppress(OSError, CloakError):  # there is none, or it is not ours to see
+        with packet_filter_socket() as asking:
+            list(ask(asking, Ask.TABLE, {NAME_OF_TABLE: ruleset.table_of(host, port)}))
+        remove_table(host, port)
 
 
 def remove_table(host: str, port: int) -> None:

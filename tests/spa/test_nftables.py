@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from spa.cloak import CloakName, try_out
+from spa.cloak import CloakName, choose, try_out
 from spa.cloak.nftables import Nftables, remove_table
 from spa.cloak.ruleset import table_of
 from spa.cover import Trouble, TroubleCode
@@ -190,7 +190,10 @@ sys.stdin.read()
 """
 
 
-def test_a_killed_process_leaves_the_port_dark_and_the_next_one_takes_over(block: Callable[[int], str]) -> None:
+@pytest.mark.parametrize("successor", [CloakName.NFTABLES, CloakName.SOCKET_FILTER, CloakName.ON_DEMAND])
+def test_a_killed_process_leaves_the_port_dark_and_the_next_one_takes_over(
+    block: Callable[[int], str], successor: CloakName
+) -> None:
     with socket.socket() as probe:
         probe.bind((block(1), 0))
         port = probe.getsockname()[1]
@@ -201,6 +204,12 @@ def test_a_killed_process_leaves_the_port_dark_and_the_next_one_takes_over(block
         os.kill(process.pid, signal.SIGKILL)
     try:
         assert not answers((block(1), port), block(3))
+        if successor is not CloakName.NFTABLES:
+            with socket.socket() as sock:
+                sock.bind((block(1), port))
+                choose(successor, sock, 16)
+            assert nft("list", "table", "inet", table_of(block(1), port)) == "", "or it would be dark for good"
+            return
         with socket.socket() as sock:
             sock.bind((block(1), port))
             cloak = Nftables()
