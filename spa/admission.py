@@ -8,6 +8,7 @@ Laws:
    or any older knock, never. A fresh knock moves the time even when a later check refuses it, or a captured one could
    be played again once the lease is there.
 3. That memory outlives the key: dropped and put back, it still knows what was used, for as long as skew lets it matter.
+   It goes with the key: one that is given to another id is that id's alone, and what was used stays used.
 4. What does not open under a key says nothing about its holder: only a `Drop` after the seal names a `key_id`.
 5. A knock opens for the address it was seen from, or for all of that address's shared network (`spa.networks`). One
    that names an address opens for that alone: it must be the one seen, or in the same shared network, or, for a tunnel,
@@ -117,6 +118,8 @@ class Admission:
             if known.key == data:
                 known.kinds = kinds
                 return
+        if (taken := self._table.holder(data)) is not None:
+            self._unlink(taken)
         known = KnownKey(key_id, data, kinds, self._retired.pop(data, 0), self._keys.get(key_id))
         self._keys[key_id] = known
         self._table.add(known, epoch_of(now_us))
@@ -198,6 +201,16 @@ class Admission:
             keys.append(known)
             known = known.older
         return keys
+
+    def _unlink(self, known: KnownKey) -> None:
+        """Its id keeps its other keys."""
+        left = [each for each in self._of(known.key_id) if each is not known]
+        for newer, older in zip(left, [*left[1:], None], strict=False):  # nobody is behind the last
+            newer.older = older
+        self._keys.pop(known.key_id)
+        if left:
+            self._keys[known.key_id] = left[0]
+        self._remove(known)
 
     def _remove(self, known: KnownKey) -> None:
         self._table.remove(known)

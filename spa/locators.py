@@ -39,7 +39,7 @@ class LocatorTable:
 
     def __init__(self) -> None:
         self._shards: tuple[dict[bytes, KnownKey], ...] = tuple({} for _ in range(_SHARDS))
-        self._keys: dict[KnownKey, None] = {}
+        self._keys: dict[bytes, KnownKey] = {}  # by `KnownKey.key`
         self._epoch: int | None = None
         self._waiting: list[KnownKey] = []
 
@@ -50,22 +50,26 @@ class LocatorTable:
         """The key a datagram (not empty) was made with, if its locator is one of ours."""
         return self._shards[datagram[0]].get(datagram[:LOCATOR_BYTES])
 
+    def holder(self, key: bytes) -> KnownKey | None:
+        """Who has this key (`KnockKey.to_bytes()`)."""
+        return self._keys.get(key)
+
     def add(self, known: KnownKey, epoch: int) -> None:
-        """`known` is found from now on."""
-        self._keys[known] = None
+        """`known` is found from now on. Nobody else may have its key."""
+        self._keys[known.key] = known
         self._place(known, epoch)
 
     def remove(self, known: KnownKey) -> None:
         """`known` is not found any more."""
-        del self._keys[known]
-        self._forget(known, _split(known.locators))
+        del self._keys[known.key]
+        self._forget(_split(known.locators))
         known.epoch, known.locators = None, b""
 
     def roll(self, epoch: int, limit: int) -> bool:
         """Works in a new epoch for at most `limit` keys; true while there are more."""
         if epoch != self._epoch:
             self._epoch = epoch
-            self._waiting = list(self._keys)
+            self._waiting = list(self._keys.values())
         for _ in range(min(limit, len(self._waiting))):
             known = self._waiting.pop()
             if known.epoch is not None and known.epoch != epoch:
@@ -78,16 +82,14 @@ class LocatorTable:
             have.update(zip(_around(known.epoch), _split(known.locators), strict=True))
         secret = known.key[:KEY_BYTES]
         want = [have.pop(each) if each in have else locator_of(secret, each) for each in _around(epoch)]
-        self._forget(known, have.values())
+        self._forget(have.values())
         for each in want:
             self._shards[each[0]][each] = known
         known.epoch, known.locators = epoch, b"".join(want)
 
-    def _forget(self, known: KnownKey, locators: Iterable[bytes]) -> None:
+    def _forget(self, locators: Iterable[bytes]) -> None:
         for each in locators:
-            shard = self._shards[each[0]]
-            if shard.get(each) is known:  # the same key under another id may have taken its place
-                del shard[each]
+            del self._shards[each[0]][each]
 
 
 def _around(epoch: int) -> range:

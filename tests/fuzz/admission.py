@@ -1,7 +1,6 @@
 """Fuzz target: a server's whole life of keys put and dropped and knocks judged, against rules written down once more.
 
-An input is a list of steps of four bytes: what to do, with which of two keys of two devices, when, which
-knock.
+An input is a list of steps of four bytes: what to do, with which key of which device, when, which knock.
 """
 
 from collections.abc import Iterator
@@ -42,13 +41,15 @@ class Story:
         self.judged = 0
 
     def step(self, action: int, which: int, when: int, how: int) -> None:
-        key, key_id, kinds = KEYS[which % 4], f"device/{which % 2}", KINDS[how % 3]
+        key, key_id, kinds = KEYS[which % 4], f"device/{which // 4 % 2}", KINDS[how % 3]
         match action % 8:
             case 0:
                 self.server.put(key_id, key, kinds, self.now)
+                self._taken(key)
                 self.keys[key_id] = {key.to_bytes(): kinds}
             case 1:
                 self.server.put_also(key_id, key, kinds, self.now)
+                self._taken(key)
                 self.keys.setdefault(key_id, {})[key.to_bytes()] = kinds
             case 2:
                 self.server.drop(key_id)
@@ -64,6 +65,11 @@ class Story:
             case _:
                 self._knock(key, when, how)
         assert len(self.server) == sum(map(len, self.keys.values()))
+
+    def _taken(self, key: KnockKey) -> None:
+        """Whoever is given a key has it alone."""
+        for held in self.keys.values():
+            held.pop(key.to_bytes(), None)
 
     def _knock(self, key: KnockKey, when: int, how: int) -> None:
         kind = KnockKind(1 + how % 3)

@@ -200,6 +200,23 @@ def test_a_key_under_two_ids_survives_the_end_of_one() -> None:
     assert answer.key_id == "device/2"
 
 
+def test_a_key_given_to_another_id_takes_its_memory_along() -> None:
+    judge = admission()
+    judge.put("device/1", NEW_KEY, ALL, NOW)
+    judge.put_also("device/1", KEY, ALL, NOW)
+    assert reason(judge.admit(knock(), SEEN, NOW)) == "admit"
+    judge.put_also("device/2", KEY, ALL, NOW)
+    assert len(judge) == 2
+    assert reason(judge.admit(knock(), SEEN, NOW)) == "old_time"
+    assert reason(judge.admit(knock(key=NEW_KEY), SEEN, NOW)) == "admit"
+    judge.put("device/1", KEY, ALL, NOW)
+    assert len(judge) == 1
+    assert reason(judge.admit(knock(), SEEN, NOW)) == "old_time"
+    answer = judge.admit(knock(NOW + 1), SEEN, NOW)
+    assert isinstance(answer, Admit)
+    assert answer.key_id == "device/1"
+
+
 def test_the_doors_own_port_is_allowed_when_it_is_known() -> None:
     judge = admission(ports=frozenset())
     judge.put("device/1", KEY, ALL, NOW)
