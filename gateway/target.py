@@ -20,6 +20,7 @@ from wire.relay import Held
 log = structlog.get_logger()
 
 _UNROUTABLE: Final = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EACCES, errno.EPERM})
+_KEEP_ALIVE: Final = [(getattr(socket, name), value) for name, value in KEEP_ALIVE.items() if hasattr(socket, name)]
 _ASK_OWNER: Final = "try again, or ask whoever runs it"
 _ASK_ADMIN: Final = "ask an administrator to check the resource's target"
 
@@ -53,9 +54,12 @@ def explain(error: OSError, resource: str) -> Refusal:
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """A peer that vanished (power, network) is noticed by the kernel; nothing else would notice an idle tunnel's."""
+    """A peer that vanished (power, network) is noticed by the kernel; nothing else would notice an idle tunnel's.
+
+    And small writes leave at once: asyncio sees to that only for sockets made by naming TCP, unlike accepted ones.
+    """
     with contextlib.suppress(OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in KEEP_ALIVE.items():
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        for option, value in _KEEP_ALIVE:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -11,6 +11,8 @@
 """
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -52,6 +54,8 @@ class TlsTransport(asyncio.Transport):
         self._gone = False
         self.set_protocol(protocol)
         lower.set_write_buffer_limits(limits.WRITE_HIGH, limits.WRITE_LOW)
+        with contextlib.suppress(OSError):  # asyncio does it only for sockets that were made by naming TCP
+            lower.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def start(self) -> None:
         """Take the socket over and bring the protocol to life; plaintext that came with the handshake follows."""

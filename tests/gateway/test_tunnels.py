@@ -234,3 +234,12 @@ async def test_stopping_at_once_cuts_everything(gateway: Any, stack: Any) -> Non
     with pytest.raises(ConnectionError):
         await reader.readexactly(1)
     assert [each.reason for each in gateway.told("tunnel.closed")] == ["gateway_stopped"]
+
+
+async def test_no_socket_of_a_tunnel_waits_for_more_to_send(gateway: Any, stack: Any) -> None:
+    """RFC 896 against interactive sessions: every leg has TCP_NODELAY."""
+    _reader, writer = await opened(gateway, stack)
+    (tunnel,) = gateway.tunnels
+    legs = (writer.transport, tunnel.transport, tunnel.relay._plain)
+    for leg in legs:
+        assert leg.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
