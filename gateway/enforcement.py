@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable
 from typing import Protocol, assert_never
 
@@ -43,6 +44,7 @@ class Enforcement:
         match change:
             case Snapshot():
                 effects = self.leases.replace(change.leases, change.resources, time, now)
+                gc.freeze()  # what is here stays: a collection over 100,000 leases would hold the loop for a second
             case LeasePut():
                 effects = self.leases.put(change.lease, time, now)
             case LeaseDrop():

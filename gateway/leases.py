@@ -105,10 +105,11 @@ Effect = Cut | SetKeys | ForgetKeys
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease and the monotonic time of its end."""
+    """A lease, the monotonic time of its end, and whose knocks are for it."""
 
     lease: Lease
     ends: float
+    key_id: str
 
 
 def key_id_of(device: UUID) -> str:
@@ -160,7 +161,7 @@ class Leases:
 
     def put(self, lease: Lease, clock: ControllerTime, now: float) -> tuple[Effect, ...]:
         """A new lease, or the session's next one. One that has already ended is a drop."""
-        held = Held(lease, clock.deadline(lease.valid_until))
+        held = Held(lease, clock.deadline(lease.valid_until), key_id_of(lease.device))
         before = self._held.get(lease.session)
         effects: list[Effect] = []
         if held.ends + self._grace <= now:
@@ -229,7 +230,7 @@ class Leases:
     def live(self, key_id: str, session: UUID, now: float) -> bool:
         """May the holder of `key_id` knock for a tunnel of `session`?"""
         held = self._held.get(session)
-        return held is not None and held.ends > now and key_id_of(held.lease.device) == key_id
+        return held is not None and held.ends > now and held.key_id == key_id
 
     def seen_at(self, session: UUID, address: str) -> bool:
         """Has the controller seen this session's client at `address`? Then its knocks may name it."""

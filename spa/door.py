@@ -183,7 +183,9 @@ class Door:
             if self._cover is None or not self._cover.room_for(each):
                 break
             self.windows.open(each, self._listen.port, answer.kind, answer.key_id, now)
-            if (spending := f"spend {each}") in self._timers:  # another connection is coming behind this knock
+            if (
+                self._cover.cloak.one_shot and (spending := f"spend {each}") in self._timers
+            ):  # another connection is coming behind this knock
                 self._timers.set(spending, SPENT_SECONDS, partial(self._spend, each))
             opened = True
         if opened:

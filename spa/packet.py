@@ -37,7 +37,6 @@ _ZERO: Final = bytes(16)
 _MAPPED: Final = bytes(10) + b"\xff\xff"  # RFC 4291 section 2.5.5.2: an IPv4 address as IPv6
 _HIGHEST_TIME: Final = 2**64 - 1
 _HIGHEST_PORT: Final = 65535
-_NO_SESSION: Final = UUID(int=0)
 
 
 class KnockKind(IntEnum):
@@ -62,7 +61,8 @@ class Knock:
     port: int
 
     def __post_init__(self) -> None:
-        if (self.session is None) is (self.kind is KnockKind.TUNNEL) or self.session == _NO_SESSION:
+        named = self.session is not None
+        if named is not (self.kind is KnockKind.TUNNEL) or (self.session is not None and not self.session.int):
             msg = "a tunnel knock names its session, any other knock names none"
             raise ValueError(msg)
         if not 0 <= self.time_us <= _HIGHEST_TIME or not 1 <= self.port <= _HIGHEST_PORT:

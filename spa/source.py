@@ -17,7 +17,36 @@ class Source:
     key_ids: frozenset[str]
 
 
+class _Seen4(IPv4Address):
+    """An address that remembers its hash: a knock asks a dozen dictionaries, and the library's takes 0.5 µs."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, address: str | int) -> None:
+        super().__init__(address)
+        self._kept = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._kept
+
+
+class _Seen6(IPv6Address):
+    """The same for IPv6."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self, address: str | int) -> None:
+        super().__init__(address)
+        self._kept = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._kept
+
+
 @lru_cache(maxsize=4096)
 def seen_address(host: str) -> IPAddress:
     """The address of a socket name's host part: v4-mapped becomes IPv4, and the interface is left out."""
-    return plain_address(IPv6Address(host)) if ":" in host else IPv4Address(host)
+    if ":" not in host:
+        return _Seen4(host)
+    plain = plain_address(IPv6Address(host))
+    return _Seen4(int(plain)) if isinstance(plain, IPv4Address) else _Seen6(int(plain))

@@ -38,7 +38,7 @@ class Windows:
         self._seconds = seconds
         self._most_of_key = most_of_key
         self._deadlines: dict[_Grant, float] = {}  # in the order they end
-        self._grants: dict[Window, set[_Grant]] = {}
+        self._grants: dict[Window, dict[_Grant, None]] = {}  # of each window, the next to end first
         self._of_key: dict[str, dict[_Grant, None]] = {}  # the oldest first
         self._changed: set[Window] = set()
         self.versions: Counter[int] = Counter()  # open windows by IP version
@@ -63,7 +63,9 @@ class Windows:
         fresh = window not in self._grants
         if fresh:
             self.versions[source.version] += 1
-        self._grants.setdefault(window, set()).add(grant)
+        grants = self._grants.setdefault(window, {})
+        grants.pop(grant, None)
+        grants[grant] = None
         self._changed.add(window)
         of_key = self._of_key.setdefault(key_id, {})
         of_key.pop(grant, None)
@@ -104,7 +106,8 @@ class Windows:
 
     def deadline(self, source: IPAddress, port: int) -> float | None:
         """When the window of `source` at `port` ends; None: there is none."""
-        return max((self._deadlines[grant] for grant in self._grants.get(Window(source, port), ())), default=None)
+        grants = self._grants.get(Window(source, port))
+        return self._deadlines[next(reversed(grants))] if grants else None
 
     def earliest_deadline(self) -> float | None:
         """When `expire` is next due; None while nothing is open."""
@@ -118,7 +121,7 @@ class Windows:
         for grant in ended:
             del self._deadlines[grant]
             grants = self._grants[grant.window]
-            grants.remove(grant)
+            del grants[grant]
             of_key = self._of_key[grant.key_id]
             del of_key[grant]
             if not of_key:
