@@ -73,6 +73,7 @@ class Relay:
         self.closed: asyncio.Future[str] = self._loop.create_future()
         self._tls_ended = self._plain_ended = False
         self._tls_gone = self._plain_gone = False
+        self._parting = False  # the plain side is being closed: it is said goodbye once
         if tls.is_closing() or plain.is_closing():
             self._never_began()
             return
@@ -142,6 +143,9 @@ class Relay:
             self._close_plain()
 
     def _close_plain(self) -> None:
+        if self._parting:
+            return
+        self._parting = True
         if self._plain.get_write_buffer_size():
             Farewell(self._loop, self._plain, lambda _error: self.plain_gone(), patience=limits.STALL_DEADLINE)
         else:

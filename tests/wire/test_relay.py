@@ -10,7 +10,7 @@ import pytest
 from tests.wire.harness import Recorder, Wire, until
 from wire import limits
 from wire.errors import Truncated
-from wire.farewell import Farewell
+from wire.farewell import Farewell, farewells_said
 from wire.relay import Held, Relay
 
 
@@ -148,6 +148,25 @@ async def test_a_resource_that_does_not_read_stops_the_client(wire: Wire) -> Non
     assert len(await far.read(60_000_000)) == 60_000_000
     await sending
     assert far.relay._tls.is_reading()
+
+
+async def test_a_slow_resource_is_said_goodbye_once(wire: Wire) -> None:
+    """It is still owed bytes when both have ended, and then the client goes: one farewell delivers them, and ends."""
+    far = await relay_of(wire)
+    sent = 0
+    while not far.relay._plain.get_write_buffer_size():
+        await far.client.send(bytes(65_536))
+        sent += 65_536
+        await asyncio.sleep(0)
+    far.client.transport.write_eof()
+    far.plain.shutdown(socket.SHUT_WR)
+    await until(lambda: far.relay._tls_gone)
+    assert far.relay._plain.get_write_buffer_size()
+    assert len(await far.read(sent)) == sent
+    assert await far.end() == b""
+    assert await far.closed() == "done"
+    async with asyncio.timeout(60):
+        await farewells_said()
 
 
 async def test_a_cut_resets_both_sides(wire: Wire) -> None:
