@@ -95,8 +95,8 @@ class AdminServer:
             return _refusal(503, "storage", error.what, error.fix)
         except ConnectionError:
             raise
-        except Exception:
-            log.exception("administrator's command failed", command=name)  # whole in the log, told without details
+        except Exception:  # the edge of the program: logged whole, told without details
+            log.exception("administrator's command failed", command=name)
             return _refusal(500, "internal", "the controller could not do it", "see the controller's log")
 
     async def _carry_out(self, command: Command, request: web.Request, actor: str) -> web.StreamResponse:

@@ -121,4 +121,12 @@ def status(state: State = None, json: Json = False) -> None:
 
     Example: gloam-controller status
     """
-    Output(json=json).show(ask(state, "status"))
+    document, output = ask(state, "status"), Output(json=json)
+    parts = {"gateways": ("GATEWAY", "LINK"), "counters": ("COUNTER", "TIMES")}
+    plain = {key: value for key, value in document.items() if key not in parts and key != "cloak_trouble"}
+    if trouble := document["cloak_trouble"]:
+        plain["cloak_trouble"] = f"{trouble['code']}: {trouble['detail']}"
+    output.show(document, lambda _: output.show(plain))
+    for key, columns in parts.items():
+        if document[key]:
+            output.table(key.capitalize(), columns, document[key].items())

@@ -4,6 +4,7 @@ Laws:
 
 1. A grant is to one group or one user, on one resource or one segment, and all of them exist when it is made.
 2. What a grant says is kept in one spelling, so that what is listed can be typed back.
+3. A grant that is there already, word for word and without an end, is not made twice: adding it answers the first one.
 """
 
 from collections.abc import Callable
@@ -69,7 +70,7 @@ class GrantService:
         reason: str | None = None,
         actor: str,
     ) -> GrantView:
-        """A new grant; ``expires`` and ``mfa_within`` are durations ("4h").
+        """A new grant, or the one that says the same; ``expires`` and ``mfa_within`` are durations ("4h").
 
         Raises Refused: bad_grant, bad_hours, bad_duration, bad_reason, not_found.
         """
@@ -82,6 +83,11 @@ class GrantService:
         said = _conditions(hours, mfa_within, expires, reason)
         now = self._clock()
         expires_at = None if said.expires_in is None else now + said.expires_in
+        wanted = (group, user, resource, segment, said.hours, said.mfa_within, expires_at, said.reason)
+        for kept in self._directory.current.grants.values():
+            says = (kept.group, kept.user, kept.resource, kept.segment, kept.hours, kept.mfa_within, None, kept.reason)
+            if kept.expires_at is None and says == wanted:
+                return _view(kept)
         async with self._directory.change(actor) as change:
             db = change.db
             if segment is not None:

@@ -35,6 +35,17 @@ async def test_a_grant_is_listed_as_made(storage: Storage) -> None:
     assert "reason: on call" in (await office.recorded())[-1]
 
 
+async def test_the_same_grant_again_is_the_same_grant(office: Office) -> None:
+    asked = {"group": "staff", "resource": "wiki", "hours": "Mon-Fri 08:00-18:00 Europe/Paris", "mfa_within": "1h"}
+    first = await office.grants.add(**asked, actor="admin/0")
+    before = await office.recorded()
+    assert await office.grants.add(**asked | {"hours": "mon-fri  08:00-18:00 Europe/Paris"}, actor="admin/0") == first
+    assert await office.recorded() == before
+    others = [{"reason": "on call"}, {"mfa_within": "2h"}, {"hours": None}, {"expires": "4h"}, {"expires": "4h"}]
+    made = {(await office.grants.add(**asked | other, actor="admin/0")).id for other in others}
+    assert len(made | {first.id}) == 1 + len(others)
+
+
 async def test_a_grant_is_in_force_at_once_and_gone_at_once(office: Office) -> None:
     assert office.policies.explain("alice", "wiki").answer == "deny"
     grant = await office.grants.add(group="staff", resource="wiki", actor="admin/0")
