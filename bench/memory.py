@@ -12,8 +12,8 @@ from typing import Any
 
 from bench.figures import Bar, Row, Sense
 from bench.load import Load
-from bench.peers import HAPROXY, KINDS
-from bench.sides import OURS, Side, all_sides, ours, several
+from bench.peers import HAPROXY
+from bench.sides import OURS, Side, ours, peers, several
 from bench.stage import Stage
 
 FIRST = 20
@@ -24,9 +24,9 @@ _KIBI = 1024
 
 
 async def measure_memory(stage: Stage, tunnels: int) -> AsyncGenerator[dict[str, Any], None]:
-    """`tunnels` through every side, one side after the other."""
+    """`tunnels` through either side, one after the other."""
     pid, visitor = await stage.another_gateway("fresh")
-    async with all_sides(stage) as (_, *others):
+    async with peers(stage, [(HAPROXY, 1)]) as others:
         for side in (ours(visitor, pid), *others):
             await _standing(side, FIRST)
             before = side.resident()
@@ -57,16 +57,11 @@ def _close(loads: Sequence[Load]) -> None:
 
 
 def memory_rows(samples: Sequence[dict[str, Any]]) -> list[Row]:
-    """KiB for each idle tunnel, beside the peers'. The bar is a figure, whatever the peers need."""
+    """KiB for each idle tunnel, beside HAProxy's. The bar is a figure, whatever that needs."""
     tunnels = max((each["tunnels"] for each in samples), default=0)
+    mine, theirs = _per_tunnel(samples, OURS), _per_tunnel(samples, HAPROXY.name)
     name = f"memory per idle tunnel, {tunnels:,} tunnels"
-    mine = _per_tunnel(samples, OURS)
-    beside = {kind.name: _per_tunnel(samples, kind.name) for kind in KINDS}
-    return [
-        Row(name, UNIT, mine, peer, peer_name, *(BARS if peer_name == HAPROXY.name else (None, None)))
-        for peer_name, peer in beside.items()
-        if peer
-    ] or [Row(name, UNIT, mine, None, "", *BARS)]
+    return [Row(name, UNIT, mine, theirs, HAPROXY.name if theirs else "", *BARS)]
 
 
 def _per_tunnel(samples: Sequence[dict[str, Any]], side: str) -> float | None:

@@ -31,17 +31,17 @@ class Run:
 
     async def everything(self) -> None:
         """Every part that was asked for; a failure of one leaves the others."""
+        for part in self._parts:
+            if part.alone is not None:
+                await self._measure(part, part.alone(self._cloak, self._budget))
+            if part.peer is not None:
+                await self._measure(part, part.peer[1](self._budget), name=part.peer[0])
         if any(part.on_stage for part in self._parts):
             async with self._part(STAGE, None), self._stage() as stage:
                 self.stage_cloak = stage.cloak
                 for part in self._parts:
                     if part.on_stage is not None:
                         await self._measure(part, part.on_stage(stage, self._budget))
-        for part in self._parts:
-            if part.alone is not None:
-                await self._measure(part, part.alone(self._cloak, self._budget))
-            if part.peer is not None:
-                await self._measure(part, part.peer[1](self._budget), name=part.peer[0])
 
     async def _measure(self, part: Part, measure: Samples, name: str | None = None) -> None:
         """What came before a failure or the deadline is kept."""
