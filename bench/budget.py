@@ -66,7 +66,7 @@ QUICK = Budget(
         "flood": 30,
         "revocation": 30,
         "workers": 40,
-        "knocks": 60,
+        "knocks": 80,
         "fwknopd": 20,
     },
     total_seconds=160,

@@ -23,7 +23,7 @@ from lab.processes import LabError
 HOST = "127.0.0.1"
 MANY_SOURCES = 1000
 RATE = 30_000  # valid knocks offered a second: twice the bar
-START_SECONDS = 40  # a hundred thousand leases are made first
+START_SECONDS = 60  # a hundred thousand leases are made first
 END_SECONDS = 5
 CALM_SECONDS = 0.02  # two looks at the counters this far apart that agree: the queue is empty
 KNOCK_BARS = (Bar(Sense.AT_LEAST, 15_000), Bar(Sense.AT_LEAST, 30_000))
