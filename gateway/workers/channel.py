@@ -1,7 +1,8 @@
 """The socket pair between the main process and a worker: messages, and with them sockets, in order.
 
 1. Packets keep their bounds (SOCK_SEQPACKET), so nothing needs framing; what is said in one turn of the event loop goes
-   in as few packets as it fits.
+   in as few packets as it fits. What nobody waits for goes with what comes next, within `LEISURE`: to wake another
+   process costs more than to tell it something.
 2. What is not exactly a list of known messages, with exactly the sockets they announce, ends the conversation.
 3. What the other side does not take waits here, and that is bounded: a process that takes nothing for so long is lost.
 4. `on_end` is called once, by the other side's end, by a breach of these rules, or by a handler that raised.
@@ -26,6 +27,9 @@ from wire.messages.values import Message
 log = structlog.get_logger()
 
 M = TypeVar("M", bound=Message)
+
+LEISURE: Final = 0.02
+"""Seconds until what nobody waits for is said by itself."""
 
 _PACKETS_A_TURN: Final = 16
 _RETRY: Final = 0.02
@@ -69,6 +73,7 @@ class Channel(Generic[M]):
         self._with_socket = with_socket
         self._waiting: deque[tuple[bytes, socket.socket | None]] = deque()
         self._flushing = False
+        self._leisurely: asyncio.TimerHandle | None = None
         self._blocked = False
         self._ended = False
         self._loop.add_reader(sock, self._readable)
@@ -78,8 +83,11 @@ class Channel(Generic[M]):
         """Messages the other side has not taken yet."""
         return len(self._waiting)
 
-    def send(self, message: Message, sock: socket.socket | None = None) -> None:
-        """Say it, in order; `sock` goes with it, and is closed here once it went or cannot go any more."""
+    def send(self, message: Message, sock: socket.socket | None = None, *, at_leisure: bool = False) -> None:
+        """Say it, in order; `sock` goes with it, and is closed here once it went or cannot go any more.
+
+        `at_leisure`: nobody waits for it; it may go with the next.
+        """
         if self._ended:
             _close(sock)
             return
@@ -87,8 +95,11 @@ class Channel(Generic[M]):
         if len(self._waiting) > MESSAGES_WAITING:
             self._end(f"it has not taken {MESSAGES_WAITING} messages")
         elif not self._flushing and not self._blocked:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+            if not at_leisure:
+                self._flushing = True
+                self._loop.call_soon(self.flush)
+            elif self._leisurely is None:
+                self._leisurely = self._loop.call_later(LEISURE, self.flush)
 
     def drain(self) -> None:
         """Reads what the other side said before it went."""
@@ -100,8 +111,11 @@ class Channel(Generic[M]):
         if self._sock.fileno() < 0:
             return
         self._ended = True
+        if self._leisurely is not None:
+            self._leisurely.cancel()
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
+        self._blocked = False
         self._sock.close()
         for _, sock in self._waiting:
             _close(sock)
@@ -176,8 +190,12 @@ class Channel(Generic[M]):
 
     # Writing
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Says now what waits, as far as the other side takes it."""
         self._flushing = False
+        if self._leisurely is not None:
+            self._leisurely.cancel()
+            self._leisurely = None
         while self._waiting and not self._ended:
             parts, sockets = self._next_packet()
             packet = b"[" + b",".join(parts) + b"]"
@@ -192,7 +210,7 @@ class Channel(Generic[M]):
             except OSError as error:
                 if error.errno in _NO_ROOM:  # of the kernel's, for sockets under way: there will be some
                     self._flushing = True
-                    self._loop.call_later(_RETRY, self._flush)
+                    self._loop.call_later(_RETRY, self.flush)
                 # else the other side is gone, and the reader will hear of it after its last words
                 return
             for _ in parts:
@@ -217,7 +235,7 @@ class Channel(Generic[M]):
     def _block(self) -> None:
         if not self._blocked:
             self._blocked = True
-            self._loop.add_writer(self._sock, self._flush)
+            self._loop.add_writer(self._sock, self.flush)
 
 
 def _close(*sockets: socket.socket | None) -> None:

@@ -50,6 +50,7 @@ from gateway.workers.messages import (
     Verified,
     to_worker,
 )
+from wire.messages import TunnelOpened
 from wire.tls import ServerTls
 
 log = structlog.get_logger()
@@ -143,7 +144,7 @@ class Process:
 
     def verified(self, tunnel: UUID, session: UUID) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Verified(tunnel=tunnel, session=session))
+        self._channel.send(Verified(tunnel=tunnel, session=session), at_leisure=True)
 
     def parked(self, tunnel: UUID) -> None:
         """`gateway.tunnels.Main`."""
@@ -155,11 +156,13 @@ class Process:
 
     def report(self, report: Report) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Told(report=report))
+        self._channel.send(Told(report=report), at_leisure=True)
+        if isinstance(report, TunnelOpened):
+            self._channel.flush()  # whatever becomes of this process, what went through it was heard of
 
     def ended(self, tunnel: UUID) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Ended(tunnel=tunnel))
+        self._channel.send(Ended(tunnel=tunnel), at_leisure=True)
 
 
 def _memory_bytes() -> int:

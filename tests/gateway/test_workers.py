@@ -1,6 +1,7 @@
 """Worker processes, real ones, and what the main process does with whatever they say or do not say."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -150,8 +151,8 @@ async def test_draining_waits_for_tunnels_but_not_for_those_who_ask_nothing(star
     assert not draining.done()
     writer.write_eof()
     assert await asyncio.wait_for(draining, PATIENCE) == 0
-    with pytest.raises(ConnectionError):
-        await silent.readexactly(1)
+    with contextlib.suppress(ConnectionError):  # it leaves without a word, or is cut before it was heard of
+        assert await silent.read() == b""
     assert [each.reason for each in main.told("tunnel.closed")] == ["done"]
 
 
@@ -203,7 +204,7 @@ async def test_a_worker_that_says_nothing_of_its_connections_is_replaced(
     main = await start_workers(1)
     before = main.pids
     os.kill(before[0], signal.SIGSTOP)
-    monkeypatch.setattr(limits, "WORKER_SILENCE", 0.0)
+    monkeypatch.setattr(limits, "WORKER_SILENCE", -1.0)  # overdue at once
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for _ in range(2):  # the first is what it owes a word for; the second finds that out
             theirs = socket.create_connection(listener.getsockname())
