@@ -47,11 +47,16 @@ def _arguments() -> argparse.Namespace:
 
 def _show(path: Path, *, written: bool) -> int:
     """Print or write the documents of a kept result."""
-    document = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        rows = published(document)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{path} is no result of this version ({error!r}); make one with: make bench", file=sys.stderr)
+        return 1
     if written:
         print(*publish(document, ROOT), sep="\n")
     else:
-        print(markdown(published(document)), end="")
+        print(markdown(rows), end="")
     return 0
 
 
