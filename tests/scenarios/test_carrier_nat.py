@@ -15,6 +15,7 @@ from lab.own_network import own_network
 from lab.perimeter import Client
 from lab.processes import Finished
 from lab.visitor import fetch
+from tests.scenarios.intruder import Watch
 
 HOME = "127.0.0.1"  # what the kernel takes for connections to loopback addresses; knocks come from here
 FIRST, OTHER = "127.0.0.9", "127.0.0.10"  # the carrier's addresses for TCP
@@ -60,8 +61,9 @@ async def test_a_person_with_several_ways_out(make_stage: Any, carrier: Callable
         # The gateway is told of nothing but where the controller sees the session: a knock that names it opens for it.
         forward, host, port = await alice.forward("wiki")
         assert (await fetch(host, port))[0] == 200
-        windows = (await perimeter.gateway_status("edge"))["windows"]
-        assert FIRST in {each["source"] for each in windows}
+        async with Watch.on(perimeter, past=1000) as watch:
+            opened = await watch.until("tunnel.opened", resource="wiki")
+        assert opened["source"].startswith(f"{FIRST}:")
 
         # New connections to the gateway leave from yet another address: it stays dark, and the person is told. (The
         # forward still has warm ones from the first.)
