@@ -23,16 +23,20 @@ BLOCK = 262_144
 WARM_BYTES = 4_000_000
 SILENCE_SECONDS = 20
 _RECORD = 16_384
+_NO_AUTO_CHAIN = 0x8
 
 
 def client_context(identity: Identity, trust: Trust, alpn: bytes | None = None) -> SSL.Context:
-    """The TLS of the load's client."""
+    """The TLS of the load's client; with `alpn`, as it speaks to a gateway."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_tls13_ciphersuites(CIPHER)
     context.use_certificate(identity.leaf)
-    for certificate in identity.chain[1:]:
-        context.add_extra_chain_cert(certificate)
+    if alpn is None:
+        for certificate in identity.chain[1:]:
+            context.add_extra_chain_cert(certificate)
+    else:  # to a gateway as gloam's own client: the leaf alone, whose intermediate the gateway holds (wire/tls.py)
+        context.set_mode(_NO_AUTO_CHAIN)
     context.use_privatekey(load_private_key(identity.key))
     store = context.get_cert_store()
     if store is None:
