@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -204,6 +205,7 @@ async def test_a_worker_that_says_nothing_of_its_connections_is_replaced(
     main = await start_workers(1)
     before = main.pids
     os.kill(before[0], signal.SIGSTOP)
+    await eventually(lambda: psutil.Process(before[0]).status() == psutil.STATUS_STOPPED, PATIENCE)
     monkeypatch.setattr(limits, "WORKER_SILENCE", -1.0)  # overdue at once
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for _ in range(2):  # the first is what it owes a word for; the second finds that out
