@@ -97,6 +97,7 @@ class Link:
         self._refused_knocks = RefusedKnocks()
         self._wake = asyncio.Event()
         self._told: Counters | None = None
+        self._counters_due = 0.0
         self._stream: UUID | None = None
         self._time: ControllerTime | None = None
         self._grace = 0.0
@@ -115,6 +116,11 @@ class Link:
     def knock_refused(self, key_id: str, source: str, code: str) -> None:
         """Counts a refused knock under a known key; told once a period."""
         self._refused_knocks.add(key_id, source, code)
+
+    def counters_changed(self) -> None:
+        """Tells the counters of this moment, and not first when their period is over."""
+        self._counters_due = 0.0
+        self._wake.set()
 
     @property
     def reports_waiting(self) -> int:
@@ -303,7 +309,8 @@ class Link:
     # What we say
 
     async def _write(self, socket: ClientWebSocketResponse) -> None:
-        next_knocks = next_counters = self._clock()
+        next_knocks = self._clock()
+        self._counters_due = 0.0
         while True:
             self._wake.clear()
             now = self._clock()
@@ -313,8 +320,8 @@ class Link:
             while (report := self._reports.next()) is not None:
                 await self._send(socket, report)
                 self._reports.sent(report)
-            if now >= next_counters:
-                next_counters = now + limits.COUNTERS_PERIOD
+            if now >= self._counters_due:
+                self._counters_due = now + limits.COUNTERS_PERIOD
                 counters = self._counters(self._reports.lost)
                 if counters != self._told:
                     await self._send(socket, counters)

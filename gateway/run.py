@@ -146,6 +146,7 @@ class Gateway:
         await self.tunnels.begun()
         await self.door.start()
         self._door_open = True
+        self.link.counters_changed()  # they name the cloak, which is known only now
         log.info(
             "ready",
             gateway=self._settings.name,

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +13,9 @@ import pytest_asyncio
 from sqlalchemy import URL, make_url
 
 from lab.perimeter import Client, Perimeter
+
+ONE_WORKER = {"GLOAM_WORKERS": "1"}
+"""Each worker costs half a second of CPU to start, and most stories are not about them."""
 
 
 class Stage:
@@ -66,8 +69,10 @@ def make_stage(database_for_scenario: str | None) -> Callable[..., contextlib.Ab
     """`async with make_stage(cloak=…, settings=…) as stage:` a perimeter that stands, torn down at the end."""
 
     @contextlib.asynccontextmanager
-    async def make(**options: Any) -> AsyncIterator[Stage]:
-        async with Perimeter(database=database_for_scenario, admin_here=True, **options) as perimeter:
+    async def make(*, gateway_settings: Mapping[str, str] | None = None, **options: Any) -> AsyncIterator[Stage]:
+        settings = {**ONE_WORKER, **(gateway_settings or {})}
+        perimeter = Perimeter(database=database_for_scenario, admin_here=True, gateway_settings=settings, **options)
+        async with perimeter:
             stage = Stage(perimeter)
             await stage.set()
             yield stage
@@ -91,7 +96,8 @@ async def shared_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     named = request.config.getoption("--database")
     async with contextlib.AsyncExitStack() as stack:
         database = None if named is None else await stack.enter_async_context(new_database(make_url(named)))
-        perimeter = await stack.enter_async_context(Perimeter(database=database, admin_here=True))
+        made = Perimeter(database=database, admin_here=True, gateway_settings=ONE_WORKER)
+        perimeter = await stack.enter_async_context(made)
         stage = Stage(perimeter)
         await stage.set()
         yield stage

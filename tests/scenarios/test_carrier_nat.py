@@ -69,7 +69,7 @@ async def test_a_person_with_several_ways_out(make_stage: Any, carrier: Callable
         # forward still has warm ones from the first.)
         carrier(OTHER)
         refused = await connect(alice)
-        assert refused.code == UNREACHABLE
+        assert refused.code == UNREACHABLE, await stage.events("tunnel.opened")
         assert "gateway edge does not answer" in refused.err
         assert OTHER not in {each["source"] for each in (await perimeter.gateway_status("edge"))["windows"]}
 
