@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -102,7 +102,7 @@ def require_signed_by(certificate: x509.Certificate, signer: x509.Certificate, w
     """:class:`BadCertificate` unless ``signer`` directly issued ``certificate``, by name and by signature."""
     try:
         certificate.verify_directly_issued_by(signer)
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise BadCertificate(Refusal.WRONG_ISSUER, f"{what} was not signed by the authority it names") from error
 
 

@@ -37,6 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Stories first: they take longest, and the short tests behind them keep every process busy to the end."""
+    items.sort(key=lambda item: "scenarios" not in item.path.parts)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", metavar="URL", help="a PostgreSQL server to test on instead of one of our own")
 

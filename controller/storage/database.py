@@ -8,6 +8,7 @@ Laws:
 3. A database that does not answer is a StorageUnavailable within seconds; mistakes of ours stay what they are.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,13 +114,15 @@ def reading(engine: AsyncEngine) -> AsyncEngine:
 def answering(url: URL, *, connecting: bool = False) -> Iterator[None]:
     """Turns what drivers raise when a database does not answer into StorageUnavailable.
 
-    ``connecting``: nothing but the driver runs inside, so that any OSError is about reaching the database.
+    ``connecting``: nothing but the driver runs inside, so that any OSError is about reaching the database. A task that
+    is being cancelled stays so, whatever a driver says of the statement it was torn from.
     """
     try:
         yield
     except IntegrityError:
         raise
     except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        _stay_cancelled(error)
         meaning = _meaning(url, getattr(error, "orig", None) or error)
         if meaning is None:
             raise
@@ -127,9 +130,16 @@ def answering(url: URL, *, connecting: bool = False) -> Iterator[None]:
     except PoolTimeout as error:
         raise _unavailable(url, error) from error
     except OSError as error:
+        _stay_cancelled(error)
         if connecting or isinstance(error, ConnectionError | TimeoutError):
             raise _unavailable(url, error) from error
         raise
+
+
+def _stay_cancelled(error: BaseException) -> None:
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
 
 
 def _meaning(url: URL, error: BaseException) -> StorageError | None:

@@ -18,8 +18,9 @@ from lab.visitor import fetch
 from tests.scenarios.intruder import Watch
 
 HOME = "127.0.0.1"  # what the kernel takes for connections to loopback addresses; knocks come from here
-FIRST, OTHER = "127.0.0.9", "127.0.0.10"  # the carrier's addresses for TCP
-POOL = "127.0.0.0/28"  # all three are in it
+FIRST, OTHER = "127.0.0.9", "127.0.0.20"  # the carrier's addresses for TCP
+SMALL_POOL = "127.0.0.0/28"  # without `OTHER`: wherever an agent reconnects from, the controller would learn that
+POOL = "127.0.0.0/27"
 UNREACHABLE = 3
 
 
@@ -52,8 +53,8 @@ async def connect(client: Client) -> Finished:
 
 async def test_a_person_with_several_ways_out(make_stage: Any, carrier: Callable[[str], None]) -> None:
     carrier(FIRST)
-    # The controller is told of the pool: nobody could teach a client where the controller itself sees it.
-    async with make_stage(settings={"GLOAM_SHARED_NETWORKS": POOL}) as stage:
+    # The controller is told of a pool: nobody could teach a client where the controller itself sees it.
+    async with make_stage(settings={"GLOAM_SHARED_NETWORKS": SMALL_POOL}) as stage:
         perimeter = stage.perimeter
         alice = await stage.person()
         assert (await perimeter.admin_json("session", "list"))[0]["source"] == FIRST

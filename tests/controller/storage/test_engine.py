@@ -1,16 +1,18 @@
 """Changes are committed with their audit records, or not at all; on SQLite and on PostgreSQL alike."""
 
 import asyncio
+import sqlite3
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from certs.secret import Secret
 from controller.audit import events
 from controller.storage import Sealer, Storage
+from controller.storage.database import answering
 from controller.storage.models import AuditChain, AuditRecord, Setting, User
 
 NOW = datetime(2026, 3, 1, 12, 30, 15, 123_456, tzinfo=UTC)
@@ -119,6 +121,20 @@ async def test_a_cancelled_change_is_undone_and_the_next_one_works(storage: Stor
         change.record(added("bob"))
     assert await names(storage) == ["bob"]
     assert [seq for seq, _ in await recorded(storage)] == [1, 2]
+
+
+async def test_who_is_being_cancelled_is_told_of_no_outage() -> None:
+    """A loop that outlives outages would outlive the end of its task."""
+
+    async def torn() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with answering(make_url("sqlite+aiosqlite:///there.db")):
+            raise DBAPIError("COMMIT", None, sqlite3.ProgrammingError("Cannot operate on a closed database."))
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(torn())
 
 
 async def test_a_change_inside_a_change_is_refused(storage: Storage) -> None:
