@@ -62,11 +62,11 @@ class Client:
         code = await self.authenticator.code()
         return await self.json(*arguments, "--otp", code, text=f"{password}\n")
 
-    async def forward(self, resource: str, *, listen: str = "127.0.0.1:0") -> tuple[Process, str, int]:
+    async def forward(self, resource: str, *options: str, listen: str = "127.0.0.1:0") -> tuple[Process, str, int]:
         """A running `gloam forward`, and the host and port it listens on."""
         process = await Process.start(
             f"forward {resource} of {self.name}",
-            self.argv("forward", resource, "--listen", listen, "--json"),
+            self.argv("forward", resource, "--listen", listen, "--json", *options),
             log=self.state / f"forward-{resource.replace(':', '-').replace('/', '-')}.log",
             env=self._env,
             awaited=b'"listen"',

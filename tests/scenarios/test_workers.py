@@ -59,8 +59,9 @@ class Caller:
 
 @contextlib.asynccontextmanager
 async def calling(client: Client, count: int) -> AsyncIterator[tuple[list[Caller], str, int]]:
-    """So many callers through one `gloam forward`."""
-    forward, host, port = await client.forward("echo")
+    """So many callers through one `gloam forward`, each on a connection of its own: a warm one would be where the
+    gateway put it before, and who is where is what is looked at."""
+    forward, host, port = await client.forward("echo", "--warm", "0")
     callers = [await Caller.through(host, port) for _ in range(count)]
     yield callers, host, port
     for each in callers:
