@@ -1,4 +1,4 @@
-"""`gloam login`: asks for what is missing, hands it to the agent, shows what the controller wants next.
+"""`gloam login`: a conversation. The controller says what it would accept, the person gives it, until one is done.
 
 Laws:
 
@@ -7,13 +7,16 @@ Laws:
 3. The authenticator's secret is shown as a QR code and as text at each login until a code of it was accepted, and kept
    nowhere here.
 4. People are asked outside the event loop: inside it, ^C would only mark a task as cancelled and the prompt stay.
+5. What was given on the command line is offered once: what the controller still asks for is asked of the person.
 """
 
 import asyncio
 import io
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 import segno
 import typer
@@ -25,12 +28,25 @@ from client.report import session_document, tell_session
 from client.state import ClientState
 from console.errors import CommandError, ExitCode
 from console.output import Output
-from wire.messages import SessionView
+from wire.messages import (
+    Ask,
+    BackupCodeAsk,
+    BackupCodeProof,
+    OtpAsk,
+    OtpProof,
+    PasswordAsk,
+    PasswordProof,
+    Proof,
+    SessionView,
+    TotpEnrolmentAsk,
+)
 
 LOGIN_DEADLINE: Final = 60.0
 """Seconds for the agent's answer: every controller of the profile may be tried."""
-ROUNDS: Final = 3
-"""A login needs at most a password, then a code; the controller could ask for ever."""
+ROUNDS: Final = 5
+"""A login needs a password, then a code; the controller could ask for ever."""
+_SPACES: Final = re.compile(r"[\s-]")
+_CODE: Final = re.compile(r"\A[0-9]{0,8}\Z")  # anything else is meant as a backup code
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +62,9 @@ class Asking:
 def login(state: ClientState, asking: Asking, output: Output) -> None:
     """Logs in. Raises CommandError with what is missing or wrong."""
     user = asking.user or state.profile().user
-    password = _password(asking, user)
-    otp = asking.otp
+    proofs = _given(asking)
     for _round in range(ROUNDS):
-        answer = asyncio.run(_ask(state, user, password, otp))
+        answer = asyncio.run(_ask(state, user, proofs))
         match answer.status:
             case "done":
                 _show_session(output, answer.session)
@@ -57,14 +72,62 @@ def login(state: ClientState, asking: Asking, output: Output) -> None:
             case "refused":
                 fix = answer.fix or "check the user name and the password"
                 raise CommandError(answer.sentence or "the login was refused", fix)
-            case "totp_enrolment":
-                _show_authenticator(output, answer, interactive=asking.interactive)
-            case "otp_needed":
-                pass
-        if otp is not None and answer.status == "otp_needed":
-            raise CommandError(answer.sentence or "the code was not accepted", answer.fix or "wait for the next code")
-        otp = _otp(asking)
-    raise CommandError("the controller keeps asking for a code", "ask the administrator")
+            case "more":
+                proofs = [*proofs, _prove(answer, asking, user, output)]
+            case _ as never:  # pragma: no cover
+                assert_never(never)
+    raise CommandError("the controller keeps asking for more", "ask the administrator")
+
+
+def _given(asking: Asking) -> list[Proof]:
+    """The proofs that need no asking."""
+    proofs: list[Proof] = []
+    if asking.password_stdin:
+        proofs.append(_password(sys.stdin.readline().rstrip("\r\n")))
+    if asking.otp is not None:
+        proofs.append(_code(asking.otp))
+    return proofs
+
+
+def _prove(answer: LoginAnswer, asking: Asking, user: str, output: Output) -> Proof:
+    """One more proof, by the first of the asks that the person can meet."""
+    if not asking.interactive:
+        raise _missing(answer.asks, output)
+    codes = any(isinstance(each, BackupCodeAsk) for each in answer.asks)
+    for ask in answer.asks:
+        match ask:
+            case PasswordAsk():
+                return _password(typer.prompt(f"Password of {user}", hide_input=True, err=True))
+            case TotpEnrolmentAsk(uri=uri):
+                _show_authenticator(uri, output)
+                return _code(typer.prompt("Code of the authenticator", err=True))
+            case OtpAsk():
+                other = " (or a backup code)" if codes else ""
+                return _code(typer.prompt(f"Code of the authenticator{other}", err=True))
+            case BackupCodeAsk():
+                return _code(typer.prompt("Backup code", err=True))
+            case _ as never:  # pragma: no cover
+                assert_never(never)
+    raise CommandError(answer.sentence or "nothing more would be accepted", answer.fix or "ask the administrator")
+
+
+def _missing(asks: Sequence[Ask], output: Output) -> CommandError:
+    """What somebody who cannot be asked has to give; the document on standard output has all of it."""
+    output.show({"status": "more", "asks": [ask.model_dump() for ask in asks]}, lambda _console: None)
+    match asks[0] if asks else None:
+        case PasswordAsk():
+            return CommandError(
+                "there is no terminal to ask for the password at", "add --password-stdin", ExitCode.USAGE
+            )
+        case TotpEnrolmentAsk(uri=uri):
+            output.say(uri)
+            return CommandError("a code of the new authenticator is needed", "set it up, then add --otp CODE")
+        case OtpAsk() | BackupCodeAsk():
+            return CommandError("a code of the authenticator is needed", "add --otp CODE")
+        case None:
+            return CommandError("nothing more would be accepted", "ask the administrator")
+        case _ as never:  # pragma: no cover
+            assert_never(never)
 
 
 def _show_session(output: Output, view: SessionView | None) -> None:
@@ -72,13 +135,11 @@ def _show_session(output: Output, view: SessionView | None) -> None:
     output.show(document, lambda console: tell_session(console, view))
 
 
-async def _ask(state: ClientState, user: str, password: str, otp: str | None) -> LoginAnswer:
+async def _ask(state: ClientState, user: str, proofs: Sequence[Proof]) -> LoginAnswer:
     try:
-        asked = LoginCall(user=user, password=password, otp=otp)
+        asked = LoginCall(user=user, proofs=tuple(proofs))
     except ValueError:
-        # pydantic's own message would show the value, which may be the password
-        what = "the user name, the password or the code has a form that no user has"
-        raise CommandError(what, "check them", ExitCode.USAGE) from None
+        raise _bad_form() from None
     answer = await call_agent(state, asked, deadline=LOGIN_DEADLINE, start=True)
     raise_problem(answer)
     if not isinstance(answer, LoginAnswer):
@@ -86,30 +147,31 @@ async def _ask(state: ClientState, user: str, password: str, otp: str | None) ->
     return answer
 
 
-def _password(asking: Asking, user: str) -> str:
-    if asking.password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    elif asking.interactive:
-        password = typer.prompt(f"Password of {user}", hide_input=True, err=True)
-    else:
-        raise CommandError("there is no terminal to ask for the password at", "add --password-stdin", ExitCode.USAGE)
-    if not password:
+def _bad_form() -> CommandError:
+    """Instead of pydantic's own message, which would show the value, and that may be the password."""
+    what = "the user name, the password or the code has a form that no user has"
+    return CommandError(what, "check them", ExitCode.USAGE)
+
+
+def _password(text: str) -> Proof:
+    if not text:
         raise CommandError("the password is empty", "type it, or give it on the first line of standard input")
-    return password
+    try:
+        return PasswordProof(password=text)
+    except ValueError:
+        raise _bad_form() from None
 
 
-def _otp(asking: Asking) -> str:
-    if not asking.interactive:
-        raise CommandError("a code of the authenticator is needed", "add --otp CODE")
-    code: str = typer.prompt("Code of the authenticator", err=True)
-    return code.replace(" ", "")
+def _code(text: str) -> Proof:
+    """The proof in a code as people type it: with spaces, and perhaps a backup code."""
+    code = _SPACES.sub("", text)
+    try:
+        return OtpProof(code=code) if _CODE.match(code) else BackupCodeProof(code=code)
+    except ValueError:
+        raise _bad_form() from None
 
 
-def _show_authenticator(output: Output, answer: LoginAnswer, *, interactive: bool) -> None:
-    uri = answer.totp_uri or ""
-    if not interactive:
-        output.show({"status": "totp_enrolment", "totp_uri": uri}, lambda console: console.print(uri))
-        return
+def _show_authenticator(uri: str, output: Output) -> None:
     drawn = io.StringIO()
     segno.make(uri, error="l", micro=False).terminal(out=drawn, compact=True, border=2)
     # segno draws with the terminal's own colours, so it goes past the console that would escape them.

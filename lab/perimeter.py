@@ -80,8 +80,9 @@ def _uri_in(offer: Finished) -> str:
     """The provisioning URI in the answer to a first login."""
     with contextlib.suppress(ValueError):
         document = json.loads(offer.out)
-        if document.get("status") == "totp_enrolment":
-            return str(document["totp_uri"])
+        for ask in document.get("asks", []):
+            if ask["type"] == "totp_enrolment":
+                return str(ask["uri"])
     raise LabError(f"the first login offered no authenticator: {offer.out}{offer.err}")
 
 

@@ -10,12 +10,14 @@ from pydantic import Field, TypeAdapter
 
 from client.profile import Ended
 from wire.messages import (
+    Ask,
     Code,
     GatewayAddress,
     IpAddress,
     Label,
     Message,
     Port,
+    Proof,
     ResourceView,
     SessionView,
     Text,
@@ -24,12 +26,11 @@ from wire.messages import (
 
 
 class LoginCall(Message):
-    """Log in; repeated with what the answer asks for."""
+    """Log in; repeated with what the answer asks for. The fields are those of `LoginRequest`."""
 
     type: Literal["login"] = "login"
-    user: UserName
-    password: Annotated[str, Field(max_length=1024, repr=False)]
-    otp: Annotated[str | None, Field(max_length=16, repr=False)] = None
+    user: UserName | None = None
+    proofs: Annotated[tuple[Proof, ...], Field(max_length=4)] = ()
 
 
 class StatusCall(Message):
@@ -57,11 +58,11 @@ class LoginAnswer(Message):
     """What the controller said to a login."""
 
     type: Literal["login"] = "login"
-    status: Literal["done", "otp_needed", "totp_enrolment", "refused"]
+    status: Literal["done", "more", "refused"]
+    asks: tuple[Ask, ...] = ()
     code: Code = "ok"
     sentence: Text = ""
     fix: Text = ""
-    totp_uri: Text | None = None
     session: SessionView | None = None
 
 

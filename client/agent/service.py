@@ -4,7 +4,7 @@ Laws:
 
 1. There is one agent for each state directory (a lock file), and it ends when it has no session and nobody calls.
 2. A new login replaces the session only once it has succeeded; the old one is then logged out.
-3. A password lives as long as its call.
+3. A proof lives as long as its call.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class Agent:
 
     async def _log_in(self, asked: LoginCall) -> Answer:
         key = new_private_key()
-        request = LoginRequest(user=asked.user, password=asked.password, otp=asked.otp, csr=make_csr(key).decode())
+        request = LoginRequest(user=asked.user, proofs=asked.proofs, csr=make_csr(key).decode())
         reply: LoginReply = await self._controllers.login(request)
         if reply.status == "done":
             if reply.session is None:
@@ -136,10 +136,10 @@ class Agent:
             self._keep(Keeper(self._state, self._controllers, self._clock, reply.session.id, reply.session))
         return LoginAnswer(
             status=reply.status,
+            asks=reply.asks,
             code=reply.code,
             sentence=reply.sentence,
             fix=reply.fix,
-            totp_uri=reply.totp.uri if reply.totp else None,
             session=reply.session,
         )
 

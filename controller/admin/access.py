@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from controller.admin.documents import Documents, document, documents
 from controller.admin.people import Named
 from controller.admin.server import Arguments, Command, Nothing
-from controller.decision import SessionFacts
 from controller.decision.check import PolicyFile
 from controller.decision.decide import NOWHERE
+from controller.sessions import outlook
 
 if TYPE_CHECKING:
     from controller.assembly import Controller
@@ -84,7 +84,7 @@ def access(controller: "Controller") -> dict[str, Command]:
         if not live or asked.source is not None:
             return document(policies.explain(asked.user, asked.resource, asked.at, source=asked.source or NOWHERE))
         newest = live[-1]
-        facts = SessionFacts(newest.user_id, newest.device_id, newest.mfa_at, newest.source, newest.started_at)
+        facts = outlook.facts_of(newest)
         told = document(policies.explain(asked.user, asked.resource, asked.at, session=facts))
         return {**told, "assumed": f"nothing: it is the answer for their live session {newest.id} from {newest.source}"}
 

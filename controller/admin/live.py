@@ -46,7 +46,7 @@ def live(controller: "Controller") -> dict[str, Command]:
         live_now = {session.id: session for session in sessions.live()}
         session = live_now[one_of(asked.id, list(live_now), "session")]
         told = [view.model_dump(mode="json") for view in session.outlook.resources]
-        return {**_session(session), "mfa_at": session.mfa_at, "resources": told}
+        return {**_session(session), "mfa_at": session.mfa_at, "methods": sorted(session.methods), "resources": told}
 
     async def session_revoke(asked: RevokeSessions, actor: str) -> Documents:
         if not asked.reason.isprintable():

@@ -195,6 +195,7 @@ class LoginSucceeded(Event):
     device: UUID
     source: Text
     session: UUID | None = None
+    methods: Texts = ()  # what they proved it by
 
 
 class LoginRefused(Event):

@@ -23,6 +23,7 @@ from controller.decision.hours import DAYS
 if TYPE_CHECKING:
     from controller.directory.directory import Directory
 
+USUAL: Final = frozenset({"mfa", "otp", "pwd"})  # what explanations suppose: a password and a code
 ASK: Final = "ask an administrator of the perimeter"
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 - no address is bound: it stands for "from anywhere" in explanations
 
@@ -80,9 +81,9 @@ def explain(
     known = f"device {device.name}" if device is not None else "an approved device"
     if device is None:
         device = Device(UUID(int=0), person.id, name="", platform="", approved_at=now)
-    facts = SessionFacts(person.id, device.id, mfa_at=now, source=source, started_at=now)
+    facts = SessionFacts(person.id, device.id, mfa_at=now, source=source, started_at=now, methods=USUAL)
     answer = _judge(directory, person, device, session=facts, name=resource, now=now)
-    return Explanation(answer, f"{known}, a second factor proved just now, source address {source}")
+    return Explanation(answer, f"{known}, password and code proved just now, source address {source}")
 
 
 def _judge(

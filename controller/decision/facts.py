@@ -102,13 +102,14 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
-    """What a session contributes to a decision. ``source`` is the address it was begun from."""
+    """What a session contributes to a decision. ``source`` is the address it was begun from, ``methods`` by what."""
 
     user_id: UUID
     device_id: UUID
     mfa_at: datetime
     source: str
     started_at: datetime
+    methods: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ class Context:
     source: IPv4Address | IPv6Address
     mfa_age_seconds: int
     session_age_seconds: int
+    methods: frozenset[str]
     device: Device
 
     @classmethod
@@ -129,6 +131,7 @@ class Context:
             source=_address(session.source),
             mfa_age_seconds=_age(session.mfa_at, now),
             session_age_seconds=_age(session.started_at, now),
+            methods=session.methods,
             device=device,
         )
 
@@ -144,6 +147,7 @@ class Context:
             "source": _extension("ip", str(self.source)),
             "mfa_age_seconds": self.mfa_age_seconds,
             "session_age_seconds": self.session_age_seconds,
+            "methods": sorted(self.methods),
             "device": {"id": str(self.device.id), "name": self.device.name, "platform": self.device.platform},
         }
 

@@ -4,9 +4,12 @@ Laws:
 
 1. Whether the account exists, is disabled, has no password, or is not the device's owner's, the answer is that of a
    wrong password: one text (`BAD_CREDENTIALS`). The audit log has the true reason.
-2. Nothing about codes is said before the password was right.
-3. An authenticator counts once a code of it was seen. Until then its secret is shown again at each login: whoever lost
+2. Nothing about codes is said before a first factor was right.
+3. Two factors make a login: one of `FIRST` and one of `SECOND`; or a method that is both by itself, which says `mfa`.
+4. An authenticator counts once a code of it was seen. Until then its secret is shown again at each login: whoever lost
    the first screen still gets in, and somebody who logs in twice does not end up with two.
+5. An authenticator is set up at login only for an account that has no second factor of any kind: with one, a stolen
+   password must not be enough to add another.
 """
 
 from dataclasses import dataclass
@@ -17,6 +20,10 @@ from uuid import UUID
 
 from certs.secret import Secret
 from controller.identity import totp
+
+FIRST: Final = frozenset({"pwd", "fed"})
+SECOND: Final = frozenset({"otp", "backup"})
+MFA: Final = "mfa"
 
 
 class Reason(StrEnum):
@@ -34,14 +41,24 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A refusal as the person sees it."""
+
+    code: str
+    sentence: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """A user's row, and whether the device that asks is theirs."""
+    """A user's row, whether the device that asks is theirs, and which methods (by `kind`) are set up for them."""
 
     user_id: UUID
     name: str
     password_hash: str | None
     disabled: bool
     owns_device: bool
+    set_up: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +71,11 @@ class Authenticator:
     last_step: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A refusal as the person sees it."""
-
-    code: str
-    sentence: str
-    fix: str
-
-
 BAD_CREDENTIALS: Final = Told("bad_credentials", "the user name or the password is not right", "try again")
 TOO_MANY: Final = Told("too_many_attempts", "too many attempts failed on this device", "wait a minute and try again")
 BUSY: Final = Told("busy", "too many people are logging in at this moment", "try again in a few seconds")
 OVER: Final = Told("login_over", "something changed while you were logging in", "try again")
+MORE: Final = Told("more", "something is still missing to know who you are", "give one of what is asked for")
 
 CODES: Final = {
     totp.Reason.MALFORMED: Told(
@@ -76,59 +85,52 @@ CODES: Final = {
         "otp_wrong", "this is not the code of now", "type the code your authenticator shows now; check its clock"
     ),
     totp.Reason.USED: Told("otp_used", "this code was used already", "wait for the next code, at most 30 seconds"),
+    totp.Reason.NOT_SET_UP: Told(
+        "otp_not_set_up", "no authenticator is set up for you", "log in without a code; what you see then sets one up"
+    ),
 }
 
 
-def hash_to_check(account: Account | None) -> str | None:
-    """The hash the password is compared with; None to compare with nothing, as slowly (law 1)."""
-    if account is None or account.disabled or not account.owns_device:
-        return None
-    return account.password_hash
-
-
-def why_refused(account: Account | None, *, matches: bool) -> Reason | None:
-    """The true reason the account and its password do not count, or None if they do."""
+def why_nobody(account: Account | None) -> Reason | None:
+    """The true reason the account does not count here, whatever is proved; None if it does (law 1)."""
     if account is None:
         return Reason.USER_UNKNOWN
     if not account.owns_device:
         return Reason.OTHERS_DEVICE
-    if account.disabled:
-        return Reason.USER_DISABLED
-    if account.password_hash is None:
-        return Reason.NO_PASSWORD
-    return None if matches else Reason.WRONG_PASSWORD
+    return Reason.USER_DISABLED if account.disabled else None
+
+
+def suffices(methods: frozenset[str]) -> bool:
+    """Whether what was proved makes a login (law 3)."""
+    return MFA in methods or bool(methods & FIRST and methods & SECOND)
+
+
+def of_session(methods: frozenset[str]) -> frozenset[str]:
+    """The methods a session is remembered by: those proved, and `mfa` where they are two factors."""
+    return methods | {MFA} if suffices(methods) else methods
+
+
+def may_enrol(account: Account) -> bool:
+    """Whether an authenticator may be set up at login (law 5)."""
+    return not account.set_up - {"password"}
 
 
 @dataclass(frozen=True, slots=True)
-class SetUp:
-    """No authenticator counts yet: show this one's secret, or a new one's if there is none."""
-
-    authenticator: Authenticator | None
-
-
-@dataclass(frozen=True, slots=True)
-class AskCode:
-    """The code is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
+class Right:
     """The code is right. `step` must be stored, by a conditional update, before anything else counts."""
 
     authenticator: Authenticator
     step: int
 
 
-def second_factor(
-    authenticator: Authenticator | None, code: str | None, now: datetime
-) -> SetUp | AskCode | Proven | totp.Refused:
-    """What follows from the authenticator and the code, if any."""
-    if authenticator is None:
-        return SetUp(None)
-    if code is None:
-        return AskCode() if authenticator.confirmed else SetUp(authenticator)
+def judge_code(
+    authenticator: Authenticator | None, code: str, now: datetime, *, may_enrol: bool
+) -> Right | totp.Refused:
+    """What `code` is worth; the first of an unconfirmed authenticator counts only if one `may_enrol`."""
+    if authenticator is None or not (authenticator.confirmed or may_enrol):
+        return totp.Refused(totp.Reason.NOT_SET_UP)
     match totp.verify(authenticator.secret, code, now=now, last_step=authenticator.last_step):
         case totp.Accepted(step):
-            return Proven(authenticator, step)
+            return Right(authenticator, step)
         case refused:
             return refused

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     MALFORMED = "otp_malformed"
     WRONG = "otp_wrong"
     USED = "otp_used"
+    NOT_SET_UP = "otp_not_set_up"
 
 
 @dataclass(frozen=True, slots=True)

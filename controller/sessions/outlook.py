@@ -83,6 +83,7 @@ def facts_of(session: LiveSession) -> SessionFacts:
         user_id=session.user_id,
         device_id=session.device_id,
         mfa_at=session.mfa_at,
+        methods=session.methods,
         source=session.source,
         started_at=session.started_at,
     )

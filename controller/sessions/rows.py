@@ -54,6 +54,7 @@ async def insert(db: AsyncSession, session: LiveSession) -> None:
             source=session.source,
             started_at=session.started_at,
             mfa_at=session.mfa_at,
+            methods=" ".join(sorted(session.methods)),
             valid_until=session.valid_until,
             ended_at=None,
             end_code=None,
@@ -96,6 +97,7 @@ async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, bytes | None]
             source=row.source,
             started_at=row.started_at,
             mfa_at=row.mfa_at,
+            methods=frozenset(row.methods.split()),
             valid_until=row.valid_until,
             seen_at=plain_host(row.source),
         )

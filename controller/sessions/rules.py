@@ -43,6 +43,7 @@ class LiveSession:
     source: str
     started_at: datetime
     mfa_at: datetime
+    methods: frozenset[str]
     valid_until: datetime
     outlook: Outlook = field(default_factory=Outlook)
     seen_at: str = ""  # where its connection comes from now; `source` is where the login came from, for policies
@@ -63,13 +64,14 @@ class SessionTimes:
 
 @dataclass(frozen=True, slots=True)
 class Starting:
-    """Who logged in, where, and the request for the session's certificate."""
+    """Who logged in, where, by what, and the request for the session's certificate."""
 
     user_id: UUID
     user: str
     device_id: UUID
     source: str
     csr: str
+    methods: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

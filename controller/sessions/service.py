@@ -157,6 +157,7 @@ class Sessions:
                 source=starting.source,
                 started_at=now,
                 mfa_at=now,
+                methods=starting.methods,
                 valid_until=issued.valid_until,
                 seen_at=starting.source,
             )

@@ -192,6 +192,7 @@ class Session(Base):
     source: Mapped[str] = mapped_column(String(64))  # the address the login came from
     started_at: Mapped[datetime]
     mfa_at: Mapped[datetime]  # when a second factor was last proved
+    methods: Mapped[str]  # what the person proved themselves by, with spaces between: "mfa otp pwd"
     valid_until: Mapped[datetime]  # the end of the newest certificate
     ended_at: Mapped[datetime | None]
     end_code: Mapped[str | None] = mapped_column(String(64))

@@ -48,13 +48,17 @@ from wire.messages import (
     LoginRequest,
     Logout,
     Message,
+    OtpAsk,
+    OtpProof,
+    PasswordAsk,
+    PasswordProof,
     Refusal,
     Renew,
     ResourceView,
     Revoked,
     Session,
     SessionView,
-    TotpEnrolment,
+    TotpEnrolmentAsk,
     decode,
     from_client,
     parse,
@@ -332,15 +336,18 @@ class Controller:
         asked = parse(LoginRequest, await request.read())
         self.logins.append(asked)
         answers = self.answers
-        if asked.user != answers.user or asked.password != answers.password:
+        given = {proof.type: proof for proof in asked.proofs}
+        password, otp = given.get("password"), given.get("otp")
+        if password is None:
+            reply = LoginReply(status="more", asks=(PasswordAsk(),), time=self.now())
+        elif (asked.user, password) != (answers.user, PasswordProof(password=answers.password)):
             reply = LoginReply(
                 status="refused", code="bad_login", sentence="wrong user name or password", time=self.now()
             )
-        elif asked.otp is None and not answers.totp_enrolled:
-            reply = LoginReply(status="totp_enrolment", totp=TotpEnrolment(uri=TOTP_URI), time=self.now())
-        elif asked.otp is None:
-            reply = LoginReply(status="otp_needed", time=self.now())
-        elif asked.otp != answers.otp:
+        elif otp is None:
+            ask = OtpAsk() if answers.totp_enrolled else TotpEnrolmentAsk(uri=TOTP_URI)
+            reply = LoginReply(status="more", asks=(ask,), time=self.now())
+        elif otp != OtpProof(code=answers.otp):
             reply = LoginReply(
                 status="refused", code="bad_otp", sentence="wrong code", fix="wait for the next", time=self.now()
             )

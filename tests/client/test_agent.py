@@ -28,10 +28,22 @@ from client.agent.socket import NoAgent, ask, listens
 from client.state import ClientState, exclusive
 from console.errors import ExitCode
 from console.local import listen_privately, peer_uid
-from tests.client.perimeter import Perimeter
-from wire.messages import ExplainRequest, Logout, Renew, Revoked, Session, StepUpNeeded
+from tests.client.perimeter import TOTP_URI, Perimeter
+from wire.messages import (
+    ExplainRequest,
+    Logout,
+    OtpProof,
+    PasswordProof,
+    Renew,
+    Revoked,
+    Session,
+    StepUpNeeded,
+    TotpEnrolmentAsk,
+)
 
-LOGIN = LoginCall(user="ada", password="correct horse", otp="123456")
+PASSWORD, OTP = PasswordProof(password="correct horse"), OtpProof(code="123456")
+WRONG = PasswordProof(password="wrong")
+LOGIN = LoginCall(user="ada", proofs=(PASSWORD, OTP))
 
 
 @pytest.fixture
@@ -86,9 +98,9 @@ async def test_login_gives_a_session_that_the_agent_attaches(
 @pytest.mark.parametrize(
     ("call", "status"),
     [
-        (LoginCall(user="ada", password="wrong"), "refused"),
-        (LoginCall(user="ada", password="correct horse"), "otp_needed"),
-        (LoginCall(user="ada", password="correct horse", otp="000000"), "refused"),
+        (LoginCall(user="ada", proofs=(WRONG,)), "refused"),
+        (LoginCall(user="ada", proofs=(PASSWORD,)), "more"),
+        (LoginCall(user="ada", proofs=(PASSWORD, OtpProof(code="000000"))), "refused"),
     ],
 )
 async def test_what_the_controller_says_to_a_login_is_passed_on(
@@ -102,10 +114,9 @@ async def test_what_the_controller_says_to_a_login_is_passed_on(
 
 async def test_the_first_login_brings_the_authenticators_secret(perimeter: Perimeter, agent: Agent) -> None:
     perimeter.controller.answers.totp_enrolled = False
-    answer = await agent.handle(LoginCall(user="ada", password="correct horse"))
+    answer = await agent.handle(LoginCall(user="ada", proofs=(PASSWORD,)))
     assert isinstance(answer, LoginAnswer)
-    assert answer.totp_uri is not None
-    assert answer.totp_uri.startswith("otpauth://")
+    assert answer.asks == (TotpEnrolmentAsk(uri=TOTP_URI),)
 
 
 async def test_an_unreachable_controller_is_named_with_the_step(perimeter: Perimeter, agent: Agent) -> None:
@@ -268,7 +279,7 @@ async def test_a_new_login_replaces_the_session_and_logs_the_old_one_out(
 async def test_a_failed_login_leaves_the_session_alone(perimeter: Perimeter, state: ClientState, agent: Agent) -> None:
     await agent.handle(LOGIN)
     first = state.session()
-    await agent.handle(LoginCall(user="ada", password="wrong", otp="123456"))
+    await agent.handle(LoginCall(user="ada", proofs=(WRONG, OTP)))
     assert state.session() == first
 
 

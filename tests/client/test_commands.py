@@ -25,7 +25,7 @@ async def test_from_an_invite_to_bytes_and_out_again(perimeter: Perimeter, make:
     perimeter.controller.answers.totp_enrolled = False
     first = await gloam("login", "--password-stdin", "--json", stdin=b"correct horse\n")
     assert first.code == 1
-    assert first.document["totp_uri"].startswith("otpauth://")
+    assert first.document["asks"][0]["uri"].startswith("otpauth://")
     assert "--otp" in json.loads(first.err)["fix"]
 
     perimeter.controller.answers.totp_enrolled = True

@@ -62,4 +62,4 @@ async def test_one_interrupt_ends_a_prompt(gloam: Gloam, perimeter: Perimeter, a
     )
     out, _ = await process.communicate()
     assert out.decode().split() == ["130", "True"]
-    assert len(perimeter.controller.logins) == (0 if at == "password" else 1)
+    assert len(perimeter.controller.logins) == (1 if at == "password" else 2)

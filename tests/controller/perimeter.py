@@ -21,7 +21,7 @@ from controller.devices.enrol import Lifetimes
 from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
 from controller.identity import Login, Passwords, totp
-from controller.identity.login import _context as totp_context
+from controller.identity.by_totp import context as totp_context
 from controller.sessions import Sessions, SessionTimes
 from controller.storage import Storage
 from controller.storage.models import (
@@ -49,6 +49,9 @@ from wire.messages import (
     LeasePut,
     LoginReply,
     LoginRequest,
+    OtpProof,
+    PasswordProof,
+    Proof,
     Resources,
     SessionView,
     Snapshot,
@@ -212,9 +215,9 @@ class Perimeter:
         return reply, Identity.from_pem(private_key_pem(key), reply.certificate.encode())
 
     async def ask_login(
-        self, machine: Machine, *, user: str | None = None, password: str = PASSWORD, otp: str | None = None
+        self, machine: Machine, *, user: str | None = None, password: str | None = PASSWORD, otp: str | None = None
     ) -> LoginReply:
-        asked = LoginRequest(user=user or machine.user, password=password, otp=otp, csr=new_csr())
+        asked = LoginRequest(user=user or machine.user, proofs=proofs(password=password, otp=otp), csr=new_csr())
         return await self.login_service.login(asked, device=machine.id, source=SOURCE)
 
     async def code(self, user: str) -> str:
@@ -228,7 +231,7 @@ class Perimeter:
         """A whole login, in a time step of its own."""
         self.clock.pass_(seconds=31)
         reply = await self.ask_login(machine)
-        assert reply.status in {"otp_needed", "totp_enrolment"}, reply
+        assert asked_for(reply) <= {"otp", "totp_enrolment", "backup_code"}, reply
         reply = await self.ask_login(machine, otp=await self.code(machine.user))
         assert reply.status == "done", reply
         assert reply.session is not None
@@ -242,6 +245,18 @@ class Perimeter:
 
     def knockers(self) -> int:
         return len(self.admission)
+
+
+def proofs(*, password: str | None = None, otp: str | None = None) -> tuple[Proof, ...]:
+    """The proofs of a login, those that are given."""
+    by_password = [] if password is None else [PasswordProof(password=password)]
+    by_code = [] if otp is None else [OtpProof(code=otp)]
+    return (*by_password, *by_code)
+
+
+def asked_for(reply: LoginReply) -> set[str]:
+    """What `reply` would accept next; nothing unless it says `more`."""
+    return {ask.type for ask in reply.asks} if reply.status == "more" else set()
 
 
 def new_csr() -> str:

@@ -20,6 +20,8 @@ from wire.messages import (
     LeasePut,
     LoginRequest,
     Message,
+    OtpProof,
+    PasswordProof,
     Ping,
     Renew,
     SessionView,
@@ -108,15 +110,21 @@ def test_an_address_has_one_spelling(text: str) -> None:
 
 def test_a_refusal_never_shows_the_value() -> None:
     with pytest.raises(RemoteError) as refused:
-        parse(LoginRequest, json.dumps({"user": "alice", "password": ["hunter2"], "csr": "x"}))
+        parse(LoginRequest, json.dumps({"proofs": [{"type": "password", "password": ["hunter2"]}]}))
     assert "hunter2" not in str(refused.value)
     with pytest.raises(RemoteError) as refused:
         decode(from_gateway, '{"type": "hunter2"}')
     assert "hunter2" not in str(refused.value)
 
 
+def test_a_request_holds_one_proof_of_a_kind() -> None:
+    with pytest.raises(RemoteError) as refused:
+        parse(LoginRequest, json.dumps({"proofs": [{"type": "password", "password": each} for each in "ab"]}))
+    assert "two proofs of one kind" in str(refused.value)
+
+
 def test_secrets_are_not_in_representations() -> None:
-    login = LoginRequest(user="alice", password="hunter2", otp="123456", csr="x")
+    login = LoginRequest(proofs=(PasswordProof(password="hunter2"), OtpProof(code="123456")))
     assert "hunter2" not in repr(login)
     assert "123456" not in repr(login)
     assert "knock_keys" not in repr(LEASE)

@@ -1,7 +1,8 @@
 """What the parties say to each other, one frozen class a message.
 
 - ``values``   what messages are made of; `decode` and `parse`
-- ``session``  devices and the controller: enrolment, login, and the WebSocket of a live session
+- ``session``  devices and the controller: enrolment, and the WebSocket of a live session
+- ``login``    devices and the controller: the login, a conversation of proofs and asks
 - ``link``     a gateway and the controller
 """
 
@@ -31,6 +32,19 @@ from wire.messages.link import (
     from_gateway,
     to_gateway,
 )
+from wire.messages.login import (
+    Ask,
+    BackupCodeAsk,
+    BackupCodeProof,
+    LoginReply,
+    LoginRequest,
+    OtpAsk,
+    OtpProof,
+    PasswordAsk,
+    PasswordProof,
+    Proof,
+    TotpEnrolmentAsk,
+)
 from wire.messages.session import (
     Attach,
     Beat,
@@ -40,8 +54,6 @@ from wire.messages.session import (
     ExplainRequest,
     FromClient,
     Heartbeat,
-    LoginReply,
-    LoginRequest,
     Logout,
     Refusal,
     Renew,
@@ -51,7 +63,6 @@ from wire.messages.session import (
     SessionView,
     StepUpNeeded,
     ToClient,
-    TotpEnrolment,
     from_client,
     to_client,
 )
@@ -84,7 +95,10 @@ __all__ = [
     "USER",
     "Acknowledged",
     "Address",
+    "Ask",
     "Attach",
+    "BackupCodeAsk",
+    "BackupCodeProof",
     "Beat",
     "Blob",
     "CloakTrouble",
@@ -116,10 +130,15 @@ __all__ = [
     "LoginRequest",
     "Logout",
     "Message",
+    "OtpAsk",
+    "OtpProof",
+    "PasswordAsk",
+    "PasswordProof",
     "Pem",
     "Permit",
     "Ping",
     "Port",
+    "Proof",
     "Refusal",
     "Renew",
     "ResourceView",
@@ -135,7 +154,7 @@ __all__ = [
     "Time",
     "ToClient",
     "ToGateway",
-    "TotpEnrolment",
+    "TotpEnrolmentAsk",
     "TunnelClosed",
     "TunnelOpened",
     "TunnelRefused",

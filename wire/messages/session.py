@@ -1,4 +1,4 @@
-"""What devices and the controller say: enrolment and login (HTTPS requests), and the WebSocket of a live session."""
+"""What devices and the controller say: enrolment (an HTTPS request), and the WebSocket of a live session."""
 
 from typing import Annotated, Literal
 from uuid import UUID
@@ -19,7 +19,6 @@ from wire.messages.values import (
     Port,
     Text,
     Time,
-    UserName,
 )
 
 # --- Enrolment: one HTTPS request with no client certificate, inside an enrol window -----------------------------
@@ -50,34 +49,7 @@ class EnrolReply(Message):
     time: Time
 
 
-# --- Login: HTTPS requests with the device certificate ----------------------------------------------------------
-
-
-class LoginRequest(Message):
-    """Sent to `POST /v1/login`; repeated with what the answer asks for."""
-
-    user: UserName
-    password: Annotated[str, Field(max_length=1024, repr=False)]
-    otp: Annotated[str | None, Field(max_length=16, repr=False)] = None
-    csr: CsrPem  # of the session key
-
-
-class TotpEnrolment(Message):
-    """Shown once, at the first login: the authenticator's secret."""
-
-    uri: Annotated[str, Field(max_length=1024, repr=False)]
-
-
-class LoginReply(Message):
-    """`status` says what happened; the other fields are there when they belong to it."""
-
-    status: Literal["done", "otp_needed", "totp_enrolment", "refused"]
-    code: Code = "ok"
-    sentence: Text = ""
-    fix: Text = ""
-    totp: TotpEnrolment | None = None
-    session: "SessionView | None" = None
-    time: Time
+# --- A session as its device sees it ----------------------------------------------------------------------------
 
 
 class ResourceView(Message):

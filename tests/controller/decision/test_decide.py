@@ -213,7 +213,7 @@ def test_explain_without_a_session_says_what_it_assumes() -> None:
     stale = World(grants=[replace(STAFF, mfa_within=MINUTE)])
     told = explain(stale.directory(), "alice", "wiki", NOW)
     assert told.answer.kind == "allow"
-    assert told.assumed == "device laptop, a second factor proved just now, source address 0.0.0.0"
+    assert told.assumed == "device laptop, password and code proved just now, source address 0.0.0.0"
     no_device = World(grants=[STAFF], devices=())
     assert explain(no_device.directory(), "alice", "wiki", NOW).assumed.startswith("an approved device")
     assert explain(no_device.directory(), "nobody", "wiki", NOW).answer.code == "user_unknown"

@@ -13,7 +13,7 @@ from controller.identity.rules import BAD_CREDENTIALS
 from controller.sessions.rules import Starting
 from controller.storage import Change
 from controller.storage.models import Session, Totp, User
-from tests.controller.perimeter import Perimeter
+from tests.controller.perimeter import Perimeter, asked_for, proofs
 from wire.messages import LoginRequest, SessionView
 
 PASSWORD = "correct horse"
@@ -29,9 +29,9 @@ async def test_the_first_login_sets_up_an_authenticator_and_the_second_makes_a_s
     await perimeter.add_user("alice")
     machine = await perimeter.enrol("alice")
     first = await perimeter.ask_login(machine)
-    assert first.status == "totp_enrolment"
+    assert asked_for(first) == {"totp_enrolment"}
     again = await perimeter.ask_login(machine)
-    assert again.totp == first.totp, "the same secret until it is confirmed"
+    assert again.asks == first.asks, "the same secret until it is confirmed"
     wrong = await perimeter.ask_login(machine, otp="000000" if await perimeter.code("alice") != "000000" else "111111")
     assert (wrong.status, wrong.code) == ("refused", "otp_wrong")
     done = await perimeter.ask_login(machine, otp=await perimeter.code("alice"))
@@ -39,7 +39,7 @@ async def test_the_first_login_sets_up_an_authenticator_and_the_second_makes_a_s
     assert done.session is not None
     assert done.session.user == "alice"
     perimeter.clock.pass_(seconds=60)
-    assert (await perimeter.ask_login(machine)).status == "otp_needed"
+    assert asked_for(await perimeter.ask_login(machine)) == {"otp"}
     assert len(await perimeter.events("totp.enrolled")) == 1
     assert [e.session for e in await perimeter.events("login.succeeded")] == [done.session.id]
 
@@ -110,7 +110,8 @@ async def test_two_first_logins_at_once_set_up_one_authenticator(any_perimeter: 
     await any_perimeter.add_user("alice")
     machines = [await any_perimeter.enrol("alice") for _ in range(2)]
     replies = await asyncio.gather(*(any_perimeter.ask_login(machine) for machine in machines))
-    assert replies[0].totp == replies[1].totp is not None
+    assert replies[0].asks == replies[1].asks
+    assert asked_for(replies[0]) == {"totp_enrolment"}
 
 
 async def test_a_device_guesses_one_at_a_time_and_ever_slower(perimeter: Perimeter) -> None:
@@ -122,7 +123,7 @@ async def test_a_device_guesses_one_at_a_time_and_ever_slower(perimeter: Perimet
         assert (await perimeter.ask_login(machine, password="wrong")).code == "bad_credentials"
     assert (await perimeter.ask_login(machine)).code == "too_many_attempts"
     perimeter.clock.pass_(seconds=1)
-    assert (await perimeter.ask_login(machine)).status == "totp_enrolment"
+    assert asked_for(await perimeter.ask_login(machine)) == {"totp_enrolment"}
 
 
 async def test_guessing_codes_is_slowed_as_well(perimeter: Perimeter) -> None:
@@ -139,7 +140,7 @@ async def test_a_bad_request_for_the_certificate_does_not_use_the_code_up(perime
     machine = await perimeter.enrol("alice")
     await perimeter.ask_login(machine)
     code = await perimeter.code("alice")
-    asked = LoginRequest(user="alice", password=PASSWORD, otp=code, csr="nonsense")
+    asked = LoginRequest(user="alice", proofs=proofs(password=PASSWORD, otp=code), csr="nonsense")
     reply = await perimeter.login_service.login(asked, device=machine.id, source="198.51.100.7")
     assert (reply.status, reply.code) == ("refused", "bad_csr")
     assert (await perimeter.ask_login(machine, otp=code)).status == "done"
@@ -167,8 +168,8 @@ async def test_an_authenticator_that_was_reset_is_set_up_anew(perimeter: Perimet
     async with perimeter.storage.change() as change:
         await change.db.delete((await change.db.scalars(select(Totp))).one())
     second = await perimeter.ask_login(machine)
-    assert second.status == "totp_enrolment"
-    assert second.totp != first.totp
+    assert asked_for(second) == {"totp_enrolment"}
+    assert second.asks != first.asks
 
 
 async def test_a_storm_of_logins_is_told_to_come_again(perimeter: Perimeter) -> None:

@@ -39,6 +39,7 @@ SESSION = LiveSession(
     source="198.51.100.7",
     started_at=NOW,
     mfa_at=NOW,
+    methods=frozenset({"mfa", "otp", "pwd"}),
     valid_until=NOW + timedelta(minutes=10),
 )
 

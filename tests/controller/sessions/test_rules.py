@@ -36,6 +36,7 @@ SESSION = LiveSession(
     source="198.51.100.7",
     started_at=NOW,
     mfa_at=NOW,
+    methods=frozenset({"mfa", "otp", "pwd"}),
     valid_until=END,
 )
 WIKI = Permit(resource="wiki", port=80, target=Address(host="10.0.0.5", port=80), protocol="tcp", policies=("grant/1",))
