@@ -27,6 +27,7 @@ from controller.config import ControllerSettings
 from controller.devices.enrol import Enrolment, Lifetimes
 from controller.devices.invites import Invites
 from controller.devices.keys import KnockKeys
+from controller.devices.renewal import Renewals
 from controller.devices.service import Devices
 from controller.directory import DirectoryService
 from controller.errors import StorageError
@@ -55,8 +56,10 @@ from wire.tls import ServerTls
 log = structlog.get_logger("controller")
 
 HTTP_ALPN: Final = ("http/1.1",)
+LOOK_SECONDS: Final = 1
+"""How often we look whether an invite, a certificate or an old knock secret has come to its end: microseconds."""
 SWEEP_SECONDS: Final = 10
-"""How often expired invites lose their knock keys, our certificate is looked at, and what other controllers changed."""
+"""How often the database is asked what other controllers changed."""
 
 
 def utc_now() -> datetime:
@@ -108,15 +111,28 @@ class Controller:
                 name=settings.name, tls=_address(settings.told_listen), knock=_address(settings.told_knock)
             ),
         )
+        lifetimes = Lifetimes(settings.device_lifetime, settings.service_lifetime)
         self.enrolment = Enrolment(
             storage=storage,
             authority=authority,
             keys=self.keys,
             controllers=told,
-            lifetimes=Lifetimes(settings.device_lifetime, settings.service_lifetime),
+            lifetimes=lifetimes,
             note=note,
             clock=utc_now,
             changed=self.directory.reload,
+            approve=settings.device_approval == "invite",
+            limit=settings.device_limit,
+        )
+        self.renewals = Renewals(
+            storage=storage,
+            authority=authority,
+            keys=self.keys,
+            sessions=self.sessions,
+            lifetimes=lifetimes,
+            grace=settings.recovery_grace,
+            note=note,
+            clock=utc_now,
         )
         self.invites = Invites(
             storage=storage,
@@ -181,6 +197,7 @@ class Controller:
             stack.push_async_callback(admin.close)
             tasks = [
                 background.create_task(self.sessions.run(self.settings.reevaluate_interval), name="sessions"),
+                background.create_task(self._look(), name="look"),
                 background.create_task(self._sweep(), name="sweep"),
             ]
             async with self.storage.change() as change:
@@ -230,7 +247,7 @@ class Controller:
         self._mutual, self._enrolling = self._policy(require_client=True), self._policy(require_client=False)
 
     def _accept(self, sock: socket.socket, source: Source) -> None:
-        """Only a source that knocked with an invite may come without a certificate, and then only to enrol."""
+        """Only a source that knocked to enrol or recover may come without a certificate, and then only for that."""
         self.server.accept(sock, self._enrolling if KnockKind.ENROL in source.kinds else self._mutual)
 
     def _handshake_refused(self, refusal: TlsRefusal) -> None:
@@ -260,11 +277,20 @@ class Controller:
             )
         )
 
+    async def _look(self) -> None:
+        """Does what is due."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self.keys.expire()
+            self._renew_when_due()
+            try:
+                await self.renewals.settle()
+            except StorageError as error:
+                log.warning("old knock secrets wait for the database", reason=error.what)
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.keys.expire()
-            self._renew_when_due()
             try:
                 await self.directory.refresh()
             except StorageError as error:

@@ -68,6 +68,16 @@ class ControllerSettings(BaseModel):
     service_lifetime: Duration = Field(
         timedelta(days=30), description="How long the certificates of controllers and gateways count."
     )
+    recovery_grace: Duration = Field(
+        timedelta(days=30),
+        description="How long after the end of its certificate a device or gateway gets another by itself; 0s is not "
+        "at all.",
+    )
+    device_limit: int = Field(10, ge=1, le=1000, description="How many devices a person may have that are not revoked.")
+    device_approval: Literal["invite", "administrator"] = Field(
+        "invite",
+        description="What lets a new device in: its invite alone, or an administrator as well (device approve).",
+    )
     invite_lifetime: Duration = Field(timedelta(hours=24), description="How long an invite can be used.")
     outage_grace: Duration = Field(
         timedelta(minutes=15),
@@ -109,7 +119,7 @@ class ControllerSettings(BaseModel):
             raise ValueError("it must be one second or more")
         return value
 
-    @field_validator("outage_grace", "lease_ack_timeout")
+    @field_validator("outage_grace", "lease_ack_timeout", "recovery_grace")
     @classmethod
     def _not_negative(cls, value: timedelta) -> timedelta:
         if value < timedelta():

@@ -124,6 +124,11 @@ class Admission:
         self._keys[key_id] = known
         self._table.add(known, epoch_of(now_us))
 
+    def allow(self, key_id: str, kinds: frozenset[KnockKind]) -> None:
+        """`key_id` knocks for `kinds` from now on, with the keys it has."""
+        for known in self._of(key_id):
+            known.kinds = kinds
+
     def drop(self, key_id: str) -> None:
         """`key_id` may not knock any more. In force at once; unknown ids are no error."""
         for known in self._of(key_id):

@@ -11,20 +11,15 @@ Laws:
    from before the first knock until the files are written.
 """
 
-import asyncio
 import fcntl
 import os
 import shutil
-import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Final
-
-import h11
 
 from certs.errors import CertsError, StoreError
 from certs.issue import make_csr, new_private_key, private_key_pem
@@ -32,28 +27,21 @@ from certs.names import Name, NameKind
 from certs.secret import Secret
 from certs.store import Identity, Trust
 from certs.verify import name_of, spki_sha256
-from wire.errors import LocalError, RemoteError, TlsRefused, WireError
+from wire.errors import RemoteError, TlsRefused, WireError
+from wire.exchange import Dial, NoAnswer, post
 from wire.invite import BINDING_BYTES, BINDING_LABEL, Invite, InvitePurpose, enrol_proof
 from wire.limits import ALPN_HTTP
 from wire.messages import Address, ControllerAddress, EnrolReply, EnrolRequest, Refusal, parse
-from wire.tls import ClientTls, TlsTransport, connect_tls, export_binding
+from wire.tls import ClientTls, TlsTransport, export_binding
 
 PATH: Final = "/v1/enrol"
-DEADLINE: Final = 15.0
-"""Seconds for the exchange once connected: the controller writes to its database and signs one certificate."""
-MAX_REPLY: Final = 65_536
-ATTEMPTS: Final = 2
-"""Connections tried: a door that shuts between the knock and the handshake resets the first (on-demand cloak)."""
 LOCK: Final = "enrol.lock"
 ROOM: Final = "enrol.room"
 RESERVED_FILES: Final = 8
 RESERVED_BYTES: Final = 16_384
 """A device or a gateway is six files out of one reply: more files, and twice the bytes, than MAX_REPLY allows it."""
-_READ: Final = 16_384
 _WRONG_SERVER: Final = frozenset({"wrong_pin", "wrong_root", "wrong_name", "wrong_domain", "wrong_issuer"})
 _NEW_INVITE: Final = "ask the administrator for a new invite"
-
-Dial = Callable[[], Awaitable[socket.socket]]
 
 
 class EnrolFailed(WireError):  # noqa: N818 - reads as what it is
@@ -135,32 +123,28 @@ async def enrol(
 
     Raises EnrolFailed. The caller judges whether the invite is still worth trying and stores what comes back.
     """
-    reader, writer, transport = await _connect(invite, controller, dial)
     key = new_private_key()
     csr = make_csr(key)
-    binding = export_binding(transport, BINDING_LABEL, b"", BINDING_BYTES)
-    request = EnrolRequest(
-        invite=invite.id,
-        proof=enrol_proof(invite.secret, binding, csr),
-        csr=csr.decode(),
-        device_name=device_name,
-        platform=platform,
-    )
+
+    asked = datetime.now(UTC)
+
+    def request(transport: TlsTransport) -> EnrolRequest:
+        nonlocal asked
+        asked = datetime.now(UTC)  # once connected: knocking takes its time
+        binding = export_binding(transport, BINDING_LABEL, b"", BINDING_BYTES)
+        proof = enrol_proof(invite.secret, binding, csr)
+        return EnrolRequest(invite=invite.id, proof=proof, csr=csr.decode(), device_name=device_name, platform=platform)
+
+    expect = Name(invite.domain, NameKind.CONTROLLER, controller.name)
+    tls = ClientTls.pinned(invite.root_spki_sha256, expect, alpn=(ALPN_HTTP,))
     try:
-        async with asyncio.timeout(DEADLINE):
-            asked = datetime.now(UTC)
-            status, body = await _post(reader, writer, controller, request.model_dump_json().encode())
-            answered = datetime.now(UTC)
-    except TimeoutError:
-        raise EnrolFailed(
-            "answer", "timeout", f"the controller did not answer within {DEADLINE:g} s", _again()
-        ) from None
-    except (RemoteError, OSError, h11.RemoteProtocolError) as error:
-        raise EnrolFailed(
-            "answer", "broken", f"the controller's answer did not arrive whole ({error})", _again()
-        ) from error
-    finally:
-        transport.abort()
+        status, body = await post(dial, tls, PATH, request)
+    except TlsRefused as refused:
+        fix = _NEW_INVITE if refused.reason in _WRONG_SERVER else "check the clock and try again"
+        raise EnrolFailed("tls", refused.reason, str(refused), fix) from refused
+    except NoAnswer as error:
+        raise EnrolFailed("answer", error.reason, str(error), _again()) from error
+    answered = datetime.now(UTC)
     if status != 200:  # noqa: PLR2004 (the one success)
         raise _refused(status, body)
     try:
@@ -169,54 +153,6 @@ async def enrol(
     except (RemoteError, CertsError, ValueError) as error:
         sentence = f"the controller's answer cannot be believed: {error}"
         raise EnrolFailed("reply", "bad_reply", sentence, _NEW_INVITE) from error
-
-
-async def _connect(
-    invite: Invite, controller: ControllerAddress, dial: Dial
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, TlsTransport]:
-    expect = Name(invite.domain, NameKind.CONTROLLER, controller.name)
-    tls = ClientTls.pinned(invite.root_spki_sha256, expect, alpn=(ALPN_HTTP,))
-    loop = asyncio.get_running_loop()
-    for attempt in range(1, ATTEMPTS + 1):
-        sock = await dial()
-        reader = asyncio.StreamReader(MAX_REPLY)
-        try:
-            transport, protocol = await connect_tls(sock, tls, partial(asyncio.StreamReaderProtocol, reader))
-        except TlsRefused as refused:
-            if refused.reason == "closed" and attempt < ATTEMPTS:
-                continue
-            fix = _NEW_INVITE if refused.reason in _WRONG_SERVER else "check the clock and try again"
-            raise EnrolFailed("tls", refused.reason, str(refused), fix) from refused
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop), transport
-    raise LocalError("the loop above always ends in an answer")  # pragma: no cover
-
-
-async def _post(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, controller: ControllerAddress, body: bytes
-) -> tuple[int, bytes]:
-    connection = h11.Connection(h11.CLIENT)
-    headers = [
-        ("Host", controller.name),
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-    ]
-    for part in (h11.Request(method="POST", target=PATH, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
-        writer.write(connection.send(part) or b"")
-    await writer.drain()
-    status, received = 0, bytearray()
-    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-        if isinstance(event, h11.Response):
-            status = event.status_code
-        elif isinstance(event, h11.Data):
-            received += event.data
-            if len(received) > MAX_REPLY:
-                raise RemoteError(f"an answer longer than {MAX_REPLY} bytes")
-        elif event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_READ))
-        elif not isinstance(event, h11.InformationalResponse):
-            raise RemoteError("the connection ended before the answer did")
-    return status, bytes(received)
 
 
 def _refused(status: int, body: bytes) -> EnrolFailed:

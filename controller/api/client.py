@@ -1,37 +1,31 @@
-"""The routes: `POST /v1/enrol`, `POST /v1/login`, `GET /v1/session`, and the gateways' `GET /v1/link`.
+"""The routes: `POST /v1/enrol` and `/v1/login`, `GET /v1/session`, the gateways' `GET /v1/link`; renewal.py has more.
 
 Limits are here, each with its reason; everything else is decided by the services.
 """
 
-import asyncio
 from collections import defaultdict
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 from uuid import UUID
 
 from aiohttp import web
 
 from certs.names import Name
+from controller.api.bodies import BODY_BYTES, Bodies
 from controller.api.peers import Peers, device_of, source_of
 from controller.api.refusals import refused, respond
+from controller.api.renewal import add_renewal
 from controller.api.routes import Identity, guarded, requires
 from controller.api.socket import SessionSocket
-from controller.audit.events import ClientProtocolError
 from controller.devices.enrol import Enrolment
+from controller.devices.renewal import Renewals
 from controller.gateways.link import Links
 from controller.identity.login import Login
 from controller.sessions.service import Sessions
 from controller.storage.engine import Storage
-from wire.errors import RemoteError
 from wire.invite import BINDING_BYTES, BINDING_LABEL
-from wire.messages import EnrolRequest, LoginRequest, Message, Refusal, parse
+from wire.messages import EnrolRequest, LoginRequest, Message, Refusal
 from wire.tls import export_binding
 
-M = TypeVar("M", bound=Message)
-
-BODY_BYTES: Final = 65_536
-"""The largest body: a login with its signing request is under 10 KiB."""
-BODY_DEADLINE: Final = 10.0
-"""Seconds for a body to arrive: it fits into one segment or two."""
 SESSION_SOCKETS: Final = 8
 """Session sockets one device may have open: one lives, the others are being replaced."""
 
@@ -51,6 +45,8 @@ class Parts(Protocol):
     def sessions(self) -> Sessions: ...  # noqa: D102
     @property
     def links(self) -> Links: ...  # noqa: D102
+    @property
+    def renewals(self) -> Renewals: ...  # noqa: D102
 
 
 class _Sockets:
@@ -79,20 +75,12 @@ class _Sockets:
 def application(parts: Parts) -> web.Application:
     """The application that is served behind TLS; it refuses to start with a route that declares no identity."""
     note, clock = parts.storage.audit.note, parts.storage.clock
-    peers = Peers(parts.storage, note, f"controller/{parts.name.id}")
-
-    async def body(model: type[M], request: web.Request, device: UUID | None) -> M:
-        """The message in the body; what is none, is too much or comes too slowly is audited and refused."""
-        try:
-            return parse(model, await _body(request))
-        except (RemoteError, web.HTTPException) as error:
-            detail = error.reason if isinstance(error, web.HTTPException) else str(error)
-            note(ClientProtocolError(device=device, source=source_of(request), detail=f"{request.path}: {detail}"))
-            raise
+    peers = Peers(parts.storage, note, f"controller/{parts.name.id}", parts.renewals.used)
+    bodies = Bodies(note)
 
     @requires(Identity.INVITE)
     async def enrol(request: web.Request) -> web.StreamResponse:
-        asked = await body(EnrolRequest, request, None)
+        asked = await bodies.read(EnrolRequest, request, None)
         if request.transport is None:
             raise ConnectionResetError
         binding = export_binding(request.transport, BINDING_LABEL, b"", BINDING_BYTES)
@@ -101,7 +89,7 @@ def application(parts: Parts) -> web.Application:
     @requires(Identity.DEVICE)
     async def login(request: web.Request) -> web.StreamResponse:
         device = device_of(request)
-        asked = await body(LoginRequest, request, device)
+        asked = await bodies.read(LoginRequest, request, device)
         return respond(await parts.login.login(asked, device=device, source=source_of(request)))
 
     sockets = _Sockets()
@@ -121,17 +109,10 @@ def application(parts: Parts) -> web.Application:
     app.router.add_post("/v1/login", login)
     app.router.add_get("/v1/session", session, allow_head=False)
     app.router.add_get("/v1/link", link, allow_head=False)
+    add_renewal(app, parts.renewals, bodies, clock)
 
     app.on_shutdown.append(sockets.going_away)
     return app
-
-
-async def _body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(BODY_DEADLINE):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
 
 
 def _answer(message: Message) -> web.Response:

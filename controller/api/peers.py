@@ -2,38 +2,34 @@
 
 Laws:
 
-1. A certificate counts only while its key is the one last certified for its holder, and the holder is not revoked.
+1. A certificate counts only while its key is the one that counts for its holder, or the next one, and the holder is not
+   revoked. The first use of the next key is noticed before anything is answered: the one before is refused from then
+   on.
 2. Whoever is refused is told one thing whatever the reason; the audit log has the true one.
 """
 
-import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import assert_never
 from uuid import UUID
 
 from aiohttp import web
 from cryptography import x509
-from sqlalchemy import select
 
 from certs.names import Name, NameKind
 from certs.verify import spki_sha256
 from console.address import plain_host
 from controller.audit.events import Event, HandshakeRefused
+from controller.devices.holders import find
 from controller.storage.engine import Storage
-from controller.storage.models import Device, Gateway
-from wire.messages import Refusal
 
-NOT_WELCOME: Final = Refusal(
-    code="not_welcome",
-    sentence="this certificate is not accepted here any more",
-    fix="ask your administrator; enrolling again needs a new invite",
-)
+Used = Callable[[Name, bytes, str], Awaitable[None]]
+"""Told that a holder came with its next key (SHA-256), from which address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitee:
-    """Somebody without a certificate, who knocked with an invite."""
+    """Somebody without a certificate: they knocked with an invite, or with the secret of one that has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +66,11 @@ def device_of(request: web.Request) -> UUID:
 class Peers:
     """Identifies peers. `where` names this controller in the audit log."""
 
-    def __init__(self, storage: Storage, note: Callable[[Event], None], where: str) -> None:
+    def __init__(self, storage: Storage, note: Callable[[Event], None], where: str, used: Used) -> None:
         self._storage = storage
         self._note = note
         self._where = where
+        self._used = used
 
     async def identify(self, request: web.Request) -> Peer | None:
         """Who asks; None, audited, for a certificate that does not count any more. Raises StorageUnavailable."""
@@ -85,7 +82,7 @@ class Peers:
         if not isinstance(name, Name) or not isinstance(certificate, x509.Certificate):
             self.refused(request, "no_name")
             return None
-        peer, reason = await self._look_up(name, spki_sha256(certificate))
+        peer, reason = await self._look_up(name, spki_sha256(certificate), source_of(request))
         if reason is not None:
             self.refused(request, reason)
             return None
@@ -104,32 +101,31 @@ class Peers:
             )
         )
 
-    async def _look_up(self, name: Name, key: bytes) -> tuple[Peer | None, str | None]:
+    async def _look_up(self, name: Name, key: bytes, source: str) -> tuple[Peer | None, str | None]:
         """The peer of that name, or why not."""
         match name.kind:
             case NameKind.DEVICE:
-                return KnownDevice(UUID(name.id)), await self._device(UUID(name.id), key)
+                return KnownDevice(UUID(name.id)), await self._holder(name, key, source)
             case NameKind.GATEWAY:
-                return KnownGateway(name.id), await self._gateway(name.id, key)
+                return KnownGateway(name.id), await self._holder(name, key, source)
             case NameKind.CONTROLLER | NameKind.SESSION:
                 return None, "wrong_kind"
             case _ as never:  # pragma: no cover
                 assert_never(never)
 
-    async def _device(self, identifier: UUID, key: bytes) -> str | None:
+    async def _holder(self, name: Name, key: bytes, source: str) -> str | None:
+        """Why this key does not count for its holder; None: it does."""
         async with self._storage.read() as db:
-            row = (
-                await db.execute(select(Device.key_sha256, Device.revoked_at).where(Device.id == identifier))
-            ).one_or_none()
-        if row is None:
-            return "device_unknown"
-        if row.revoked_at is not None:
-            return "device_revoked"
-        return None if hmac.compare_digest(row.key_sha256, key) else "key_replaced"
-
-    async def _gateway(self, name: str, key: bytes) -> str | None:
-        async with self._storage.read() as db:
-            row = (await db.execute(select(Gateway.key_sha256).where(Gateway.name == name))).one_or_none()
-        if row is None or row.key_sha256 is None:
-            return "gateway_unknown"
-        return None if hmac.compare_digest(row.key_sha256, key) else "key_replaced"
+            holder = await find(db, name.kind, name.id)
+        if holder is None:
+            return f"{name.kind}_unknown"
+        if holder.blocked == "device_revoked":
+            return holder.blocked
+        match holder.credentials.which(key):
+            case None:
+                return "key_replaced"
+            case "next":
+                await self._used(name, key, source)
+            case "present":
+                pass
+        return None

@@ -17,7 +17,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from controller.api import refusals
-from controller.api.peers import NOT_WELCOME, Invitee, KnownDevice, KnownGateway, Peer, Peers
+from controller.api.peers import Invitee, KnownDevice, KnownGateway, Peer, Peers
+from controller.devices.credentials import NOT_WELCOME
 from controller.errors import StorageError
 from wire.errors import RemoteError
 
@@ -49,6 +50,16 @@ def requires(identity: Identity) -> Callable[[H], H]:
         return handler
 
     return declare
+
+
+def for_one(identity: Identity, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Handler:
+    """A handler that serves several identities, each at a route of its own, declared for one of them."""
+
+    @requires(identity)
+    async def declared_handler(request: web.Request) -> web.StreamResponse:
+        return await handler(request)
+
+    return declared_handler
 
 
 def declared(handler: object) -> Identity | None:

@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from controller.audit.event import LIST_LIMIT, TEXT_LIMIT, Count, Event, Ocsf, Text, Texts
+from controller.audit.renewal import CertificateRenewed, KeyReplaced, RenewalRefused
 from controller.audit.traffic import (
     ClientProtocolError,
     CloakTrouble,
@@ -31,6 +32,7 @@ __all__ = [
     "LIST_LIMIT",
     "TEXT_LIMIT",
     "AnyEvent",
+    "CertificateRenewed",
     "ChainStarted",
     "ChangeMade",
     "ClientProtocolError",
@@ -45,6 +47,7 @@ __all__ = [
     "HandshakeRefused",
     "InviteCreated",
     "InviteRefused",
+    "KeyReplaced",
     "KnockRefused",
     "LeaseLagging",
     "LinkClosed",
@@ -53,6 +56,7 @@ __all__ = [
     "LoginRefused",
     "LoginSucceeded",
     "Ocsf",
+    "RenewalRefused",
     "SessionEnded",
     "SessionRenewed",
     "SessionStarted",
@@ -302,6 +306,9 @@ AnyEvent = Annotated[
     | InviteRefused
     | DeviceEnrolled
     | GatewayJoined
+    | CertificateRenewed
+    | KeyReplaced
+    | RenewalRefused
     | LoginSucceeded
     | LoginRefused
     | TotpEnrolled

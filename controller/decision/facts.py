@@ -43,7 +43,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A machine of a person's; ``key_sha256`` is of the one public key it may present."""
+    """A machine of a person's."""
 
     id: UUID
     user_id: UUID
@@ -51,12 +51,11 @@ class Device:
     platform: str
     approved_at: datetime | None
     revoked_at: datetime | None = None
-    key_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where tunnels end; reachable once enrolled. ``key_sha256`` is of the one public key it may present."""
+    """Where tunnels end; reachable once enrolled."""
 
     id: UUID
     name: str
@@ -64,7 +63,6 @@ class Gateway:
     knock: HostPort
     advertise: HostPort
     enrolled_at: datetime | None = None
-    key_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

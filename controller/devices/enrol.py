@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from certs.errors import BadCertificate
 from certs.names import NameKind
@@ -93,6 +93,7 @@ class Enrolment:
         clock: Callable[[], datetime],
         changed: Callable[[], Awaitable[object]],
         approve: bool = True,
+        limit: int = 10,
     ) -> None:
         self._storage = storage
         self._authority = authority
@@ -103,6 +104,7 @@ class Enrolment:
         self._clock = clock
         self._changed = changed
         self._approve = approve
+        self._limit = limit
 
     async def enrol(self, request: EnrolRequest, *, binding: bytes, source: str) -> EnrolReply | Refusal:
         """`binding` is the TLS exporter of the request's connection (wire.invite). Raises StorageUnavailable."""
@@ -149,14 +151,16 @@ class Enrolment:
         async with self._storage.change() as change:
             await _consume(change, invitation, now)
             await _still_allowed(change, user)
+            await self._within_limit(change, user)
             change.db.add(
                 Device(
                     id=device,
                     user_id=user.id,
-                    name=_shown(request.device_name),
-                    platform=_shown(request.platform),
+                    name=shown(request.device_name),
+                    platform=shown(request.platform),
                     sealed_knock_secret=self._storage.sealer.seal(secret, sealed.device_knock(device)),
                     key_sha256=issued.key_sha256,
+                    certified_until=issued.valid_until,
                     created_at=now,
                     approved_at=now if self._approve else None,
                     last_seen_at=None,
@@ -169,13 +173,13 @@ class Enrolment:
                     device=device,
                     user=user.name,
                     invite=invitation.id,
-                    name=_shown(request.device_name),
-                    platform=_shown(request.platform),
+                    name=shown(request.device_name),
+                    platform=shown(request.platform),
                     source=source,
                 )
             )
         self._keys.drop_invite(invitation.id)
-        self._keys.put_device(device, secret)
+        self._keys.put(f"device/{device}", [secret], issued.valid_until)
         await self._changed()
         return self._reply(str(device), user.name, issued, secret)
 
@@ -195,6 +199,10 @@ class Enrolment:
                 .values(
                     sealed_knock_secret=self._storage.sealer.seal(secret, sealed.gateway_knock(gateway.id)),
                     key_sha256=issued.key_sha256,
+                    certified_until=issued.valid_until,
+                    sealed_next_knock_secret=None,  # of a renewal before it joined again
+                    next_key_sha256=None,
+                    next_certified_until=None,
                     enrolled_at=now,
                 )
             )
@@ -203,7 +211,7 @@ class Enrolment:
             await bump_revision(change)
             change.record(GatewayJoined(gateway=gateway.name, invite=invitation.id, source=source))
         self._keys.drop_invite(invitation.id)
-        self._keys.put_gateway(gateway.name, secret)
+        self._keys.put(f"gateway/{gateway.name}", [secret], issued.valid_until)
         await self._changed()
         reply = self._reply(gateway.name, "", issued, secret)
         return reply.model_copy(
@@ -213,6 +221,14 @@ class Enrolment:
                 "advertise": Address(host=told.host, port=told.port),
             }
         )
+
+    async def _within_limit(self, change: Change, user: User) -> None:
+        """Raises _Lost, and leaves the invite unused, if the person has as many devices as anybody may."""
+        query = select(func.count()).where(Device.user_id == user.id, Device.revoked_at.is_(None))
+        if (await change.db.scalar(query) or 0) >= self._limit:
+            sentence = f"{user.name} has {self._limit} devices, and more are not allowed"
+            fix = "have one that is not used any more revoked, then use the same invite"
+            raise _Lost("too_many_devices", Refusal(code="too_many_devices", sentence=sentence, fix=fix))
 
     def _reply(self, identifier: str, user: str, issued: Issued, secret: Secret) -> EnrolReply:
         return EnrolReply(
@@ -254,11 +270,15 @@ async def _consume(change: Change, invitation: _Invitation, now: datetime) -> No
 
 
 async def _still_allowed(change: Change, user: User) -> None:
-    """The user may have been disabled since the invite was looked at."""
-    if await change.db.scalar(select(User.id).where(User.id == user.id, User.disabled_at.is_(None))) is None:
+    """The user may have been disabled since the invite was looked at.
+
+    Their row is locked: two enrolments at once count their devices one after the other.
+    """
+    allowed = select(User.id).where(User.id == user.id, User.disabled_at.is_(None)).with_for_update()
+    if await change.db.scalar(allowed) is None:
         raise _Lost("user_disabled", BLOCKED)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """What a device says of itself, without the control characters that would play with somebody's terminal."""
     return "".join(character for character in text if character.isprintable()).strip()

@@ -1,14 +1,17 @@
-"""The knock keys the controller admits: one each for open invites, devices and enrolled gateways.
+"""The knock keys the controller admits: of open invites, devices and enrolled gateways.
 
 Laws:
 
-1. An invite opens only windows to enrol, a device or gateway only windows for control.
+1. An invite opens only windows to enrol; a device or gateway only windows for control, and windows to enrol as well
+   once its certificate has ended: it may then recover (renewal.py).
 2. Keys follow what is committed, never ahead of it: whoever commits tells this service next.
 3. An invite's key is gone once the invite is used or past its end; a device's once the device is revoked.
+4. A device or gateway has two keys from a renewal until a while after the first use of the new one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from heapq import heappop, heappush
 from typing import Final
 from uuid import UUID
 
@@ -17,6 +20,7 @@ from sqlalchemy import select
 from certs.names import Name
 from certs.secret import Secret
 from controller.devices import sealed
+from controller.devices.holders import credentials_of
 from controller.storage.engine import Storage
 from controller.storage.models import Device, Gateway, Invite
 from spa.admission import Admission
@@ -25,6 +29,7 @@ from wire.invite import invite_knock_secret
 
 ENROL: Final = frozenset({KnockKind.ENROL})
 CONTROL: Final = frozenset({KnockKind.CONTROL})
+ENDED: Final = CONTROL | ENROL
 
 
 class KnockKeys:
@@ -35,6 +40,8 @@ class KnockKeys:
         self._controller = controller
         self._clock = clock
         self._invites: dict[UUID, datetime] = {}  # when each ends
+        self._certified: dict[str, float] = {}  # until when, in seconds since 1970, by key id
+        self._ends: list[tuple[float, str]] = []  # a heap; what `_certified` does not say any more is passed over
 
     async def fill(self, storage: Storage) -> int:
         """Reads everybody who may knock; answers how many keys there are. Once, at start."""
@@ -44,35 +51,47 @@ class KnockKeys:
             gateways = (await db.scalars(select(Gateway).where(Gateway.sealed_knock_secret.is_not(None)))).all()
             invites = (await db.scalars(select(Invite).where(Invite.used_at.is_(None), Invite.expires_at > now))).all()
         for device in devices:
-            self.put_device(device.id, storage.sealer.open(device.sealed_knock_secret, sealed.device_knock(device.id)))
+            self._put_row(f"device/{device.id}", device, storage, sealed.device_knock(device.id))
         for gateway in gateways:
-            if gateway.sealed_knock_secret is not None:
-                secret = storage.sealer.open(gateway.sealed_knock_secret, sealed.gateway_knock(gateway.id))
-                self.put_gateway(gateway.name, secret)
+            self._put_row(f"gateway/{gateway.name}", gateway, storage, sealed.gateway_knock(gateway.id))
         for invite in invites:
             secret = storage.sealer.open(invite.sealed_secret, sealed.invite_secret(invite.id))
             self.put_invite(invite.id, secret, invite.expires_at)
         return len(devices) + len(gateways) + len(invites)
 
-    def put_device(self, device: UUID, secret: Secret) -> None:
-        """This device may knock for control, with this secret."""
-        self._put(f"device/{device}", secret, CONTROL)
+    def put(self, holder: str, secrets: Sequence[Secret], certified_until: datetime) -> None:
+        """`holder` ("device/ID", "gateway/NAME") may knock for control with these secrets, the newest first, alone."""
+        now_us = self._now_us()
+        first, *others = (derive_key(secret, self._controller) for secret in secrets)
+        self._admission.put(holder, first, CONTROL, now_us)
+        for other in others:
+            self._admission.put_also(holder, other, CONTROL, now_us)
+        self.certified(holder, certified_until)
+
+    def certified(self, holder: str, until: datetime) -> None:
+        """The certificate of `holder` ends then; from then on it may knock to recover."""
+        end = until.timestamp()
+        self._certified[holder] = end
+        heappush(self._ends, (end, holder))
+        self._admission.allow(holder, ENDED if end < self._clock().timestamp() else CONTROL)
+
+    def drop(self, holder: str) -> None:
+        """`holder` may not knock any more."""
+        self._certified.pop(holder, None)
+        self._admission.drop(holder)
 
     def drop_device(self, device: UUID) -> None:
         """This device may not knock any more."""
-        self._admission.drop(f"device/{device}")
-
-    def put_gateway(self, name: str, secret: Secret) -> None:
-        """This gateway may knock for control, with this secret."""
-        self._put(f"gateway/{name}", secret, CONTROL)
+        self.drop(f"device/{device}")
 
     def drop_gateway(self, name: str) -> None:
         """This gateway may not knock any more."""
-        self._admission.drop(f"gateway/{name}")
+        self.drop(f"gateway/{name}")
 
     def put_invite(self, invite: UUID, secret: Secret, expires_at: datetime) -> None:
         """Whoever holds this invite may knock to enrol, until it ends."""
-        self._put(f"invite/{invite}", invite_knock_secret(secret), ENROL)
+        key = derive_key(invite_knock_secret(secret), self._controller)
+        self._admission.put(f"invite/{invite}", key, ENROL, self._now_us())
         self._invites[invite] = expires_at
 
     def drop_invite(self, invite: UUID) -> None:
@@ -81,11 +100,20 @@ class KnockKeys:
             self._admission.drop(f"invite/{invite}")
 
     def expire(self) -> None:
-        """Drops the invites whose time is over. Call it now and then."""
+        """Drops the invites whose time is over, lets recover whose certificate has ended. Call it every second."""
         now = self._clock()
         for invite in [each for each, ends in self._invites.items() if ends <= now]:
             self.drop_invite(invite)
+        while self._ends and self._ends[0][0] < now.timestamp():
+            end, holder = heappop(self._ends)
+            if self._certified.get(holder) == end:
+                self._admission.allow(holder, ENDED)
 
-    def _put(self, key_id: str, secret: Secret, kinds: frozenset[KnockKind]) -> None:
-        now_us = int(self._clock().timestamp() * 1_000_000)
-        self._admission.put(key_id, derive_key(secret, self._controller), kinds, now_us)
+    def _put_row(self, holder: str, row: Device | Gateway, storage: Storage, context: str) -> None:
+        credentials = credentials_of(row)
+        if credentials is not None:
+            secrets = [storage.sealer.open(each.sealed_knock_secret, context) for each in credentials.newest_first]
+            self.put(holder, secrets, credentials.present.certified_until)
+
+    def _now_us(self) -> int:
+        return int(self._clock().timestamp() * 1_000_000)

@@ -4,12 +4,12 @@ from uuid import UUID
 
 
 def device_knock(device: UUID) -> str:
-    """The context of `device.sealed_knock_secret`."""
+    """The context of `device.sealed_knock_secret` and `sealed_next_knock_secret`: the one becomes the other."""
     return f"device/{device}/knock"
 
 
 def gateway_knock(gateway: UUID) -> str:
-    """The context of `gateway.sealed_knock_secret`."""
+    """The context of `gateway.sealed_knock_secret` and `sealed_next_knock_secret`: the one becomes the other."""
     return f"gateway/{gateway}/knock"
 
 

@@ -122,7 +122,6 @@ def _gateway(row: models.Gateway) -> Gateway:
         knock=HostPort.parse(row.knock),
         advertise=HostPort.parse(row.advertise),
         enrolled_at=row.enrolled_at,
-        key_sha256=row.key_sha256,
     )
 
 
@@ -134,5 +133,4 @@ def _device(row: models.Device) -> Device:
         platform=row.platform,
         approved_at=row.approved_at,
         revoked_at=row.revoked_at,
-        key_sha256=row.key_sha256,
     )

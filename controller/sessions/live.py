@@ -1,4 +1,4 @@
-"""The sessions that are live in this process, each with its device's knock secret and the client that listens."""
+"""The sessions that are live in this process, each with its device's knock secrets and the client that listens."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Entry:
     """A live session and what belongs to it while this process runs."""
 
     session: LiveSession
-    knock_secret: Secret
+    knock_secrets: tuple[Secret, ...]  # the newest first; two while the device changes over
     listener: Listener | None = None
     changes_at: datetime | None = None  # when an answer is known to change by itself
 

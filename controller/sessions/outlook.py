@@ -10,7 +10,7 @@ Laws:
    of everything else are nobody's business, and asking for one gives the same answer as asking for nonsense.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -28,8 +28,10 @@ SHUT_OUT: Final = frozenset({"user_unknown", "user_disabled", "device_unknown", 
 """Standings that end a session; a device that waits for approval keeps it, with nothing to reach."""
 
 
-def make(directory: Directory, session: LiveSession, knock_secret: Secret, domain: str, now: datetime) -> Outlook:
-    """The outlook of `session` by `directory` at `now`."""
+def make(
+    directory: Directory, session: LiveSession, knock_secrets: Sequence[Secret], domain: str, now: datetime
+) -> Outlook:
+    """The outlook of `session` by `directory` at `now`; `knock_secrets` are its device's, the newest first."""
     facts = facts_of(session)
     answers = {
         name: answer
@@ -42,7 +44,7 @@ def make(directory: Directory, session: LiveSession, knock_secret: Secret, domai
     concerned = {name for each in answers for name in _served_by(directory, directory.resources[each])}
     return Outlook(
         leases={
-            name: _lease(directory, session, name, answers, _knock_key(knock_secret, domain, name))
+            name: _lease(directory, session, name, answers, _knock_keys(knock_secrets, domain, name))
             for name in sorted(concerned)
         },
         resources=tuple(_view(directory, directory.resources[name], answer) for name, answer in answers.items()),
@@ -120,7 +122,7 @@ def _lease(
     session: LiveSession,
     gateway: str,
     answers: Mapping[str, Answer],
-    knock_key: bytes,
+    knock_keys: tuple[bytes, ...],
 ) -> Lease:
     served = [(directory.resources[each], answer) for each, answer in answers.items()]
     served = [(resource, answer) for resource, answer in served if gateway in resource.gateways]
@@ -128,7 +130,7 @@ def _lease(
         session=session.id,
         device=session.device_id,
         user=session.user,
-        knock_keys=(knock_key,),
+        knock_keys=knock_keys,
         permits=tuple(
             Permit(
                 resource=resource.name,
@@ -174,5 +176,6 @@ def _address(gateway: Gateway) -> GatewayAddress:
     )
 
 
-def _knock_key(secret: Secret, domain: str, gateway: str) -> bytes:
-    return derive_key(secret, Name(domain, NameKind.GATEWAY, gateway)).to_bytes()
+def _knock_keys(secrets: Sequence[Secret], domain: str, gateway: str) -> tuple[bytes, ...]:
+    server = Name(domain, NameKind.GATEWAY, gateway)
+    return tuple(derive_key(secret, server).to_bytes() for secret in secrets)

@@ -67,7 +67,7 @@ async def insert(db: AsyncSession, session: LiveSession) -> None:
 
 async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime, now: datetime) -> None:
     """Moves a live session's end; the device was seen. NoLongerAllowed if the database knows better than memory."""
-    if await knock_secret_of(db, session.user_id, session.device_id) is None:
+    if not await knock_secrets_of(db, session.user_id, session.device_id):
         raise NoLongerAllowed
     live = (Session.id == session.id, Session.ended_at.is_(None))
     if not await changed_one(db, update(Session).where(*live).values(valid_until=valid_until)):
@@ -75,17 +75,23 @@ async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime, 
     await db.execute(update(Device).where(Device.id == session.device_id).values(last_seen_at=now))
 
 
-async def knock_secret_of(db: AsyncSession, user: UUID, device: UUID) -> bytes | None:
-    """The device's sealed knock secret; None unless it is this user's, is not revoked, and the user not disabled."""
-    return await db.scalar(
-        select(Device.sealed_knock_secret)
-        .join(User, Device.user_id == User.id)
-        .where(Device.id == device, User.id == user, Device.revoked_at.is_(None), User.disabled_at.is_(None))
-    )
+async def knock_secrets_of(db: AsyncSession, user: UUID, device: UUID) -> tuple[bytes, ...]:
+    """The device's sealed knock secrets, the newest first.
+
+    None, unless it is this user's, is not revoked, and the user not disabled.
+    """
+    found = (
+        await db.execute(
+            select(Device.sealed_next_knock_secret, Device.sealed_knock_secret)
+            .join(User, Device.user_id == User.id)
+            .where(Device.id == device, User.id == user, Device.revoked_at.is_(None), User.disabled_at.is_(None))
+        )
+    ).one_or_none()
+    return () if found is None else tuple(each for each in found if each is not None)
 
 
-async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, bytes | None]]:
-    """Every session whose row has not ended, with its device's sealed knock secret (None: it may not go on)."""
+async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, tuple[bytes, ...]]]:
+    """Every session whose row has not ended, with its device's sealed knock secrets (none: it may not go on)."""
     query = select(Session, User.name).join(User, Session.user_id == User.id).where(Session.ended_at.is_(None))
     found = []
     for row, user in (await db.execute(query)).all():
@@ -101,5 +107,5 @@ async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, bytes | None]
             valid_until=row.valid_until,
             seen_at=plain_host(row.source),
         )
-        found.append((session, await knock_secret_of(db, row.user_id, row.device_id)))
+        found.append((session, await knock_secrets_of(db, row.user_id, row.device_id)))
     return found

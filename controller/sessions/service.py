@@ -24,6 +24,7 @@ import structlog
 from sqlalchemy import ColumnElement
 
 from certs.names import NameKind
+from certs.secret import Secret
 from controller.audit.events import Event, SessionEnded
 from controller.authority.authority import Authority, Issued
 from controller.decision import Deny, next_change, standing
@@ -121,10 +122,10 @@ class Sessions:
             async with self._storage.change() as change:
                 kept = []
                 for session, sealed in await rows.unended(change.db):
-                    if sealed is not None and not over(session, now - self._times.outage):
+                    if sealed and not over(session, now - self._times.outage):
                         kept.append((replace(session, valid_until=max(session.valid_until, rejoin)), sealed))
                         continue
-                    code = "revoked" if sealed is None else "expired"
+                    code = "expired" if sealed else "revoked"
                     for each in await rows.close(change.db, Row.id == session.id, now, code, AWAY):
                         change.record(
                             SessionEnded(
@@ -163,8 +164,8 @@ class Sessions:
             )
             async with self._storage.change() as change:
                 await within(change, identifier)
-                sealed = await rows.knock_secret_of(change.db, starting.user_id, starting.device_id)
-                if sealed is None:
+                sealed = await rows.knock_secrets_of(change.db, starting.user_id, starting.device_id)
+                if not sealed:
                     raise rows.NoLongerAllowed
                 device = Row.device_id == starting.device_id
                 replaced = await rows.close(change.db, device, now, rows.REPLACED, NEWER_LOGIN)
@@ -225,6 +226,23 @@ class Sessions:
         if user is not None:
             return await self._end(Row.user_id == user, lambda each: each.user_id == user, code, sentence, actor)
         return await self._end(Row.device_id == device, lambda each: each.device_id == device, code, sentence, actor)
+
+    async def rekey(self, device: UUID) -> frozenset[str]:
+        """The device's knock secrets are others now: its leases carry their keys. Answers the gateways that lag."""
+        changed: list[tuple[Entry, tuple[Effect, ...]]] = []
+        async with self._turn:  # a session that is starting reads its secrets before this, or after
+            for entry in self._live:
+                if entry.session.device_id != device:
+                    continue
+                async with self._storage.read() as db:
+                    sealed = await rows.knock_secrets_of(db, entry.session.user_id, device)
+                if sealed:  # else shut out, and whoever did that ends the session
+                    entry.knock_secrets = self._opened(device, sealed)
+                    changed.append((entry, self._judge(entry, self._clock())))
+        lagging: frozenset[str] = frozenset()
+        for entry, effects in changed:
+            lagging |= await self._perform(entry, effects)
+        return lagging
 
     async def expire(self) -> None:
         """Ends the sessions whose certificate was not renewed in time."""
@@ -305,8 +323,11 @@ class Sessions:
 
     # Inside
 
-    def _entry(self, session: LiveSession, sealed: bytes) -> Entry:
-        return Entry(session, self._storage.sealer.open(sealed, device_knock(session.device_id)))
+    def _entry(self, session: LiveSession, sealed: Sequence[bytes]) -> Entry:
+        return Entry(session, self._opened(session.device_id, sealed))
+
+    def _opened(self, device: UUID, sealed: Sequence[bytes]) -> tuple[Secret, ...]:
+        return tuple(self._storage.sealer.open(each, device_knock(device)) for each in sealed)
 
     def _issue(self, session: UUID, csr: str, now: datetime) -> Issued:
         name = self._authority.name(NameKind.SESSION, session)
@@ -315,7 +336,7 @@ class Sessions:
     def _judge(self, entry: Entry, now: datetime) -> tuple[Effect, ...]:
         """Brings the entry up to date with the directory; answers what is to be done about it."""
         directory = self._directory.current
-        made = outlook.make(directory, entry.session, entry.knock_secret, self._authority.domain, now)
+        made = outlook.make(directory, entry.session, entry.knock_secrets, self._authority.domain, now)
         step = advance(entry.session, Judged(made))
         entry.session = step.session
         entry.changes_at = next_change(directory, outlook.facts_of(entry.session), now)

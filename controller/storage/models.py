@@ -126,7 +126,11 @@ class Gateway(Base):
     knock: Mapped[str]  # HOST:PORT where it accepts knocks
     advertise: Mapped[str]  # HOST:PORT clients are told for tunnels; the knock is sent to the same host
     sealed_knock_secret: Mapped[bytes | None]
-    key_sha256: Mapped[bytes | None]  # of the public key last certified
+    key_sha256: Mapped[bytes | None]  # of the public key that counts, as a device's
+    certified_until: Mapped[datetime | None]
+    sealed_next_knock_secret: Mapped[bytes | None]
+    next_key_sha256: Mapped[bytes | None]
+    next_certified_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     enrolled_at: Mapped[datetime | None]
 
@@ -167,7 +171,11 @@ class Invite(Base):
 
 
 class Device(Base):
-    """A machine of a person's, with a key of its own."""
+    """A machine of a person's, with a key of its own.
+
+    From a renewal until its first use there are two of key, certificate and knock secret: those that count, and the
+    next ones, which count too and take the place of the others when they are used.
+    """
 
     __tablename__ = "device"
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -175,7 +183,11 @@ class Device(Base):
     name: Mapped[str] = mapped_column(String(64))
     platform: Mapped[str] = mapped_column(String(128))
     sealed_knock_secret: Mapped[bytes]
-    key_sha256: Mapped[bytes]  # of the public key last certified: an older certificate's key is refused
+    key_sha256: Mapped[bytes]  # of the public key that counts: an older certificate's key is refused
+    certified_until: Mapped[datetime]  # the end of its certificate
+    sealed_next_knock_secret: Mapped[bytes | None]
+    next_key_sha256: Mapped[bytes | None]
+    next_certified_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     approved_at: Mapped[datetime | None]
     last_seen_at: Mapped[datetime | None]

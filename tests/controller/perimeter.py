@@ -18,6 +18,7 @@ from controller.audit.events import Event, decode_event
 from controller.authority import Authority, create_authority
 from controller.devices import Devices, Enrolment, Invites, KnockKeys
 from controller.devices.enrol import Lifetimes
+from controller.devices.renewal import Renewals
 from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
 from controller.identity import Login, Passwords, totp
@@ -110,6 +111,7 @@ class Perimeter:
     enrolment: Enrolment
     invites: Invites
     devices: Devices
+    renewals: Renewals
     keys: KnockKeys
     admission: Admission
     passwords: Passwords
@@ -324,6 +326,16 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
             lifetime=timedelta(hours=24),
             clock=clock,
         ),
+        renewals=Renewals(
+            storage=storage,
+            authority=authority,
+            keys=keys,
+            sessions=sessions,
+            lifetimes=Lifetimes(timedelta(days=30), timedelta(days=30)),
+            grace=timedelta(days=30),
+            note=note,
+            clock=clock,
+        ),
         devices=Devices(storage=storage, keys=keys, sessions=sessions, clock=clock, changed=changed),
         keys=keys,
         admission=admission,
@@ -376,17 +388,18 @@ class Served:
         await self.perimeter.links.close()
         await self.server.close()
 
+    async def dial(self) -> socket.socket:
+        """A connection, as behind a knock."""
+        sock = socket.socket()
+        sock.setblocking(False)  # noqa: FBT003 - socket's signature
+        await asyncio.get_running_loop().sock_connect(sock, self._listener.getsockname())
+        return sock
+
     def client(self, identity: Identity | None) -> aiohttp.ClientSession:
         """Requests with this identity, or with no certificate."""
         tls = ClientTls(identity, self.perimeter.authority.trust, self.perimeter.name, alpn=("http/1.1",))
 
-        async def dial() -> socket.socket:
-            sock = socket.socket()
-            sock.setblocking(False)  # noqa: FBT003 - socket's signature
-            await asyncio.get_running_loop().sock_connect(sock, self._listener.getsockname())
-            return sock
-
-        client = aiohttp.ClientSession(connector=connector(dial, tls), base_url="https://main")
+        client = aiohttp.ClientSession(connector=connector(self.dial, tls), base_url="https://main")
         self._clients.append(client)
         return client
 

@@ -3,6 +3,7 @@
 - ``values``   what messages are made of; `decode` and `parse`
 - ``session``  devices and the controller: enrolment, and the WebSocket of a live session
 - ``login``    devices and the controller: the login, a conversation of proofs and asks
+- ``renewal``  devices, gateways and the controller: the next certificate, in time or after the last one's end
 - ``link``     a gateway and the controller
 """
 
@@ -45,6 +46,7 @@ from wire.messages.login import (
     Proof,
     TotpEnrolmentAsk,
 )
+from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
 from wire.messages.session import (
     Attach,
     Beat,
@@ -103,6 +105,7 @@ __all__ = [
     "Blob",
     "CloakTrouble",
     "Code",
+    "ConfirmReply",
     "ControllerAddress",
     "Counters",
     "CsrPem",
@@ -139,8 +142,11 @@ __all__ = [
     "Ping",
     "Port",
     "Proof",
+    "RecoverRequest",
     "Refusal",
     "Renew",
+    "RenewReply",
+    "RenewRequest",
     "ResourceView",
     "Resources",
     "Resumed",

@@ -56,6 +56,11 @@ async def test_every_route_there_is_says_whom_it_is_for(perimeter: Perimeter) ->
         "/v1/login": For.DEVICE,
         "/v1/session": For.DEVICE,
         "/v1/link": For.GATEWAY,
+        "/v1/recover": For.INVITE,
+        "/v1/device/renew": For.DEVICE,
+        "/v1/device/confirm": For.DEVICE,
+        "/v1/gateway/renew": For.GATEWAY,
+        "/v1/gateway/confirm": For.GATEWAY,
     }
 
 
@@ -67,6 +72,8 @@ def test_a_route_is_for_exactly_one_kind(peer: object, identity: For) -> None:
 
 
 PATHS = [("POST", "/v1/enrol"), ("POST", "/v1/login"), ("GET", "/v1/session"), ("GET", "/v1/link")]
+RENEWAL = [("POST", f"/v1/{kind}/{step}") for kind in ("device", "gateway") for step in ("renew", "confirm")]
+PATHS += [*RENEWAL, ("POST", "/v1/recover")]
 
 
 async def ask(client: aiohttp.ClientSession, method: str, path: str) -> tuple[int, Refusal]:
@@ -75,7 +82,12 @@ async def ask(client: aiohttp.ClientSession, method: str, path: str) -> tuple[in
 
 
 @pytest.mark.parametrize(
-    ("who", "own"), [("stranger", {"/v1/enrol"}), ("device", {"/v1/login", "/v1/session"}), ("gateway", {"/v1/link"})]
+    ("who", "own"),
+    [
+        ("stranger", {"/v1/enrol", "/v1/recover"}),
+        ("device", {"/v1/login", "/v1/session", "/v1/device/renew", "/v1/device/confirm"}),
+        ("gateway", {"/v1/link", "/v1/gateway/renew", "/v1/gateway/confirm"}),
+    ],
 )
 async def test_nobody_gets_in_elsewhere(served: Served, who: str, own: set[str]) -> None:
     perimeter = served.perimeter
@@ -166,7 +178,8 @@ async def test_what_goes_wrong_inside_stays_inside(perimeter: Perimeter) -> None
         "/bug": (ValueError("secret bug"), 500),
         "/http": (web.HTTPTooManyRequests(), 429),
     }
-    app = guarded(Peers(perimeter.storage, perimeter.storage.audit.note, "controller/main"), body_bytes=10)
+    peers = Peers(perimeter.storage, perimeter.storage.audit.note, "controller/main", perimeter.renewals.used)
+    app = guarded(peers, body_bytes=10)
     for path, (failure, _) in failures.items():
 
         @requires(For.INVITE)

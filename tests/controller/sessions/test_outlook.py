@@ -61,7 +61,7 @@ def grant(resource: str = "wiki", **conditions: object) -> Grant:
 
 
 def made(*grants: Grant, now: datetime = NOW, session: LiveSession = SESSION, **rest: object) -> outlook.Outlook:
-    return outlook.make(directory(*grants, **rest), session, SECRET, "example.test", now)
+    return outlook.make(directory(*grants, **rest), session, [SECRET], "example.test", now)
 
 
 def test_a_grant_becomes_a_lease_at_the_gateways_that_serve_it_and_nowhere_else() -> None:
