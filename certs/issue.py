@@ -87,19 +87,38 @@ def issue_intermediate(
     lifetime: timedelta = profile.INTERMEDIATE_LIFETIME,
 ) -> Issuer:
     """A new intermediate for one purpose, with its key; ``pathlen`` 0, so it signs leaves and nothing else."""
+    key = new_private_key()
+    return Issuer(_sign_intermediate(root, key.public_key(), purpose, domain, now=now, lifetime=lifetime), key)
+
+
+def sign_intermediate(
+    root: Issuer, csr_pem: bytes, purpose: Purpose, domain: str, *, now: datetime
+) -> x509.Certificate:
+    """The same over the key of a request: the root is kept elsewhere, and the key stays where it was made."""
+    key = _key_of_request(csr_pem)
+    return _sign_intermediate(root, key, purpose, domain, now=now, lifetime=profile.INTERMEDIATE_LIFETIME)
+
+
+def _sign_intermediate(
+    root: Issuer,
+    key: ec.EllipticCurvePublicKey,
+    purpose: Purpose,
+    domain: str,
+    *,
+    now: datetime,
+    lifetime: timedelta,
+) -> x509.Certificate:
     if profile.domain_of(root.certificate) != domain:
         raise BadCertificate(Refusal.WRONG_DOMAIN, f"this root is not the root of {domain}")
-    key = new_private_key()
     begin, end = _validity(now, lifetime, within=root.certificate)
-    certificate = (
-        _authority(_authority_subject(domain, purpose.value, purpose), domain, key.public_key(), path_length=0)
+    return (
+        _authority(_authority_subject(domain, purpose.value, purpose), domain, key, path_length=0)
         .issuer_name(root.certificate.subject)
         .add_extension(_authority_key_identifier(root), critical=False)
         .not_valid_before(begin)
         .not_valid_after(end)
         .sign(root.key, hashes.SHA256())
     )
-    return Issuer(certificate, key)
 
 
 def issue_leaf(

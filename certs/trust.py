@@ -6,6 +6,8 @@ Laws:
    says its purpose and may sign leaves only.
 2. Several anchors may serve one purpose: a rotation adds the next before it drops the last.
 3. The wire form is the root in PEM followed by the intermediates; nothing else may stand in it.
+4. A trust is replaced only by one of the same root. What a server presents counts besides only if that root signed it
+   and it is newer than all that are held: who was away during a rotation gets in, what was taken back never returns.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,6 +83,25 @@ class Trust:
     def only(self, *purposes: Purpose) -> dict[Purpose, tuple[x509.Certificate, ...]]:
         """The anchors of these purposes, for a verifier that needs no others."""
         return {purpose: self.anchors.get(purpose, ()) for purpose in purposes}
+
+    def accepting(self, presented: x509.Certificate, purpose: Purpose) -> dict[Purpose, tuple[x509.Certificate, ...]]:
+        """The anchors of ``purpose``, with ``presented`` if it may count (law 4); for verifying servers only."""
+        held = self.anchors.get(purpose, ())
+        try:
+            if _checked_intermediate(presented, self.root, self.domain) is not purpose:
+                return {purpose: held}
+        except BadCertificate:
+            return {purpose: held}
+        if not held or presented.not_valid_before_utc <= max(each.not_valid_before_utc for each in held):
+            return {purpose: held}
+        return {purpose: (*held, presented)}
+
+    def succeeded_by(self, pem: bytes) -> Self:
+        """The trust in ``pem``, which replaces this one; :class:`BadCertificate` if its root is another (law 4)."""
+        new = self.from_pem(pem)
+        if new.root != self.root:
+            raise BadCertificate(Refusal.WRONG_ISSUER, "the new trust does not have the root that is pinned here")
+        return new
 
     def intermediates(self) -> tuple[x509.Certificate, ...]:
         """Every anchor, in the order of the purposes."""

@@ -61,6 +61,7 @@ class ClientState:
         self._unfinished = directory / "enrolment.new"
         self._enrolment = directory / "enrolment"
         self._identities = IdentityStore(directory)
+        self._trusted: tuple[tuple[int, int], Trust] | None = None  # as read, and from which file
 
     # Enrolment ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +125,18 @@ class ClientState:
 
     def trust(self) -> Trust:
         """What this device believes."""
-        return Trust.from_pem(self._trust.read_bytes())
+        status = self._trust.stat()
+        file = (status.st_ino, status.st_mtime_ns)
+        if self._trusted is None or self._trusted[0] != file:
+            self._trusted = (file, Trust.from_pem(self._trust.read_bytes()))
+        return self._trusted[1]
+
+    def update_trust(self, pem: str) -> None:
+        """Believes this from now on. Raises BadCertificate for a bundle whose root is not the one pinned here."""
+        held = self.trust()
+        new = held.succeeded_by(pem.encode())
+        if new != held:
+            write_public(self._trust, new.to_pem())
 
     def knock_secret(self) -> Secret:
         """What this device's knocks are keyed with."""

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from certs.names import Name, NameKind
 from certs.secret import Secret
-from certs.store import Identity
+from certs.store import Identity, Trust
 from client.agent.messages import RouteAnswer
 from client.clock import Clock
 from client.connection import Answer, Connection
@@ -82,8 +82,7 @@ class Tunnels:
         self.warm = Warm(warm)  # stays empty unless somebody runs its `keep`
         self._state = state
         self._profile = profile
-        self._trust = state.trust()
-        self._tls: dict[str, tuple[Identity, ClientTls]] = {}
+        self._tls: dict[str, tuple[Identity, Trust, ClientTls]] = {}
         self._silent: dict[str, float] = {}  # gateways that did not answer, and when by the event loop's clock
 
     async def open(self, way: RouteAnswer) -> Tunnel:
@@ -175,10 +174,11 @@ class Tunnels:
         if identity is None or identity.name.id != way.session:
             raise CommandError("the session ended or was replaced this moment", "try again, or run gloam login")
         kept = self._tls.get(gateway.name)
-        if kept is None or kept[0].leaf != identity.leaf:
+        trust = self._state.trust()
+        if kept is None or kept[0].leaf != identity.leaf or kept[1] is not trust:
             name = Name(self._profile.domain, NameKind.GATEWAY, gateway.name)
-            kept = self._tls[gateway.name] = (identity, ClientTls(identity, self._trust, name))
-        return kept[1]
+            kept = self._tls[gateway.name] = (identity, trust, ClientTls(identity, trust, name))
+        return kept[2]
 
 
 def _handshake(gateway: GatewayAddress, way: RouteAnswer) -> ClientHandshake | UdpHandshake:

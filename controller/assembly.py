@@ -7,11 +7,12 @@ import asyncio
 import contextlib
 import gc
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import structlog
 
@@ -22,7 +23,9 @@ from controller.admin.commands import commands
 from controller.admin.server import AdminServer
 from controller.api.client import application
 from controller.audit.events import CloakTrouble, ControllerStarted, ControllerStopped, HandshakeRefused, KnockRefused
-from controller.authority import Authority
+from controller.authority import Authority, Rotation
+from controller.authority.rotation import ACKNOWLEDGE_SECONDS, Holder
+from controller.authority.rules import Times
 from controller.config import ControllerSettings
 from controller.devices.enrol import Enrolment, Lifetimes
 from controller.devices.invites import Invites
@@ -50,7 +53,7 @@ from spa.packet import IPAddress, KnockKind
 from spa.source import Source
 from wire.errors import TlsRefusal
 from wire.http import HttpsServer
-from wire.messages import Address, ControllerAddress, ServedResource
+from wire.messages import Address, ControllerAddress, ServedResource, TrustUpdate
 from wire.tls import ServerTls
 
 log = structlog.get_logger("controller")
@@ -58,6 +61,7 @@ log = structlog.get_logger("controller")
 HTTP_ALPN: Final = ("http/1.1",)
 LOOK_SECONDS: Final = 1
 """How often we look whether an invite, a certificate or an old knock secret has come to its end: microseconds."""
+DISTRUSTED: Final = "the intermediate that signed this certificate is trusted no more"
 SWEEP_SECONDS: Final = 10
 """How often the database is asked what other controllers changed."""
 
@@ -88,6 +92,7 @@ class Controller:
         self.directory = DirectoryService(storage)
         self.links = Links(
             served_by=self._served_by,
+            trust=self.trust,
             note=note,
             outage_grace=settings.outage_grace,
             ping=settings.ping_interval,
@@ -155,6 +160,18 @@ class Controller:
             storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
             domain=settings.domain,
         )  # fmt: skip
+        self.rotation = Rotation(
+            storage=storage,
+            authority=authority,
+            times=Times(
+                settings.session_lifetime, settings.device_lifetime, settings.service_lifetime, settings.outage_grace
+            ),
+            clock=utc_now,
+            sessions=self._sessions_held,
+            trusting=self.links.trusting,
+            announce=self._announce_trust,
+            cast_out=self._cast_out,
+        )
         self.door = Door(
             listen=(settings.listen.host, settings.listen.port),
             knock=(settings.knock.host, settings.knock.port),
@@ -218,6 +235,10 @@ class Controller:
                 self.passwords.close()
                 self.storage.audit.note(ControllerStopped(controller=self.settings.name))
 
+    def trust(self) -> str:
+        """The bundle that gateways and devices shall hold, in PEM."""
+        return self.authority.trust_pem
+
     def _served_by(self, gateway: str) -> tuple[ServedResource, ...] | None:
         """What a gateway serves; None for one that is not of this perimeter."""
         directory = self.directory.current
@@ -225,6 +246,32 @@ class Controller:
             return None
         serving = sorted((r for r in directory.resources.values() if gateway in r.gateways), key=lambda r: r.name)
         return tuple(ServedResource(name=resource.name, port=resource.port) for resource in serving)
+
+    # --- the authority ------------------------------------------------------------------------------------------
+
+    def _sessions_held(self) -> list[tuple[Holder, datetime]]:
+        return [(Holder("session", str(each.id), each.user), each.valid_until) for each in self.sessions.live()]
+
+    async def _announce_trust(self) -> None:
+        """Trusts, and certifies itself by, what the authority is now; gateways and devices are told."""
+        if self.authority.issuing(Purpose.SERVICES) == self.identity.chain[1]:
+            self._begin_policies()
+        else:
+            self._certify()
+        self.sessions.tell_all(TrustUpdate(trust=self.trust()))
+        await self.links.trust_changed(ACKNOWLEDGE_SECONDS)
+
+    async def _cast_out(self, holders: Sequence[Holder]) -> None:
+        """Ends what these have open."""
+        for holder in holders:
+            match holder.kind:
+                case "session":
+                    await self.sessions.end(UUID(holder.id), "distrusted", DISTRUSTED, "")
+                case "device":
+                    device = UUID(holder.id)
+                    await self.sessions.end_where(device=device, code="distrusted", sentence=DISTRUSTED)
+                case _:
+                    await self.links.hang_up(holder.id)
 
     async def _follow(self, _: object) -> None:
         """What decisions depend on has changed: make it so everywhere before whoever changed it is answered."""
@@ -244,6 +291,10 @@ class Controller:
             lifetime=self.settings.service_lifetime,
             hosts=sorted({self.settings.told_listen.host, self.settings.listen.host}),
         )
+        self._begin_policies()
+
+    def _begin_policies(self) -> None:
+        """From the next handshake on."""
         self._mutual, self._enrolling = self._policy(require_client=True), self._policy(require_client=False)
 
     def _accept(self, sock: socket.socket, source: Source) -> None:
@@ -292,9 +343,10 @@ class Controller:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             try:
+                await self.rotation.advance()
                 await self.directory.refresh()
             except StorageError as error:
-                log.warning("the directory waits for the database", reason=error.what)
+                log.warning("the sweep waits for the database", reason=error.what)
 
     def _renew_when_due(self) -> None:
         """Our certificate comes from our own authority: a new one at two thirds of its life, without anybody's help."""

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,13 +35,14 @@ class Dialler:
     """Opens links as `identity`; `connect` fits `gateway.link.Connect`."""
 
     identity: Identity
-    trust: Trust
+    trust: Callable[[], Trust]
     knock_secret: Secret = field(repr=False)
 
     @asynccontextmanager
     async def connect(self, controller: ControllerAddress) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """The WebSocket to `controller`. Raises TlsRefused, OSError, aiohttp.ClientError."""
-        server = Name(self.trust.domain, NameKind.CONTROLLER, controller.name)
+        trust = self.trust()
+        server = Name(trust.domain, NameKind.CONTROLLER, controller.name)
 
         async def dial() -> socket.socket:
             return await knock_and_connect(
@@ -52,7 +53,7 @@ class Dialler:
                 clock=wall_us,
             )
 
-        tls = ClientTls(self.identity, self.trust, server, alpn=(ALPN_HTTP,))
+        tls = ClientTls(self.identity, trust, server, alpn=(ALPN_HTTP,))
         async with (
             aiohttp.ClientSession(connector=connector(dial, tls)) as session,
             session.ws_connect(

@@ -11,7 +11,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -41,6 +41,7 @@ from wire.messages import (
     Resumed,
     Snapshot,
     ToGateway,
+    TrustPut,
     Welcome,
     decode,
     to_gateway,
@@ -77,6 +78,7 @@ class Link:
         controllers: Sequence[ControllerAddress],
         connect: Connect,
         enforcement: Enforcement,
+        believe: Callable[[str], Awaitable[None]],
         *,
         counters: Callable[[int], Counters],
         cloak: Callable[[], str],
@@ -88,6 +90,7 @@ class Link:
         self._controllers = tuple(controllers)
         self._connect = connect
         self._enforcement = enforcement
+        self._believe = believe
         self._counters = counters
         self._cloak = cloak
         self._version = version
@@ -278,7 +281,7 @@ class Link:
                 case Ping():
                     self._time = ControllerTime(message.time, self._clock())
                     await self._send(socket, Acknowledged(seq=self.state.applied))
-                case Snapshot() | LeasePut() | LeaseDrop() | Resources():
+                case Snapshot() | LeasePut() | LeaseDrop() | Resources() | TrustPut():
                     await self._apply(socket, message)
                 case Welcome() | Resumed():
                     raise RemoteError(f"a second {message.type}")
@@ -286,7 +289,7 @@ class Link:
                     assert_never(message)
 
     async def _apply(
-        self, socket: ClientWebSocketResponse, change: Snapshot | LeasePut | LeaseDrop | Resources
+        self, socket: ClientWebSocketResponse, change: Snapshot | LeasePut | LeaseDrop | Resources | TrustPut
     ) -> None:
         if self._time is None:
             raise RemoteError(f"{change.type} before welcome")
@@ -295,7 +298,10 @@ class Link:
             self._caught_up_at = change.seq
         elif change.seq != self.state.applied + 1:
             raise RemoteError(f"change {change.seq} after {self.state.applied}")
-        await _in_force(self._enforcement.apply(change, self._time))
+        if isinstance(change, Snapshot | TrustPut):
+            await self._believe(change.trust)  # before its leases: their sessions may be of a new intermediate
+        if not isinstance(change, TrustPut):
+            await _in_force(self._enforcement.apply(change, self._time))
         self.state.applied = change.seq
         await self._catch_up()
         await self._send(socket, Acknowledged(seq=change.seq))

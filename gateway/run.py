@@ -22,11 +22,10 @@ from typing import Final
 import structlog
 
 from certs.secret import Secret
-from certs.store import IdentityStore, Trust, read_private
+from certs.store import IdentityStore, read_private
 from console.address import HostPort
-from console.errors import CommandError
 from gateway import limits
-from gateway.config import IDENTITY, KNOCK_SECRET, TRUST, GatewaySettings
+from gateway.config import IDENTITY, KNOCK_SECRET, GatewaySettings
 from gateway.dial import Dialler, wall_us
 from gateway.enforcement import Enforcement
 from gateway.keys import TUNNEL, LeaseKeys
@@ -34,6 +33,7 @@ from gateway.leases import Leases
 from gateway.link import Link
 from gateway.reports import Report
 from gateway.status import Document, StatusServer
+from gateway.trust import Believed
 from gateway.workers.dispatcher import Dispatcher
 from gateway.workers.ledger import Connection
 from gateway.workers.messages import Start
@@ -56,7 +56,6 @@ class Gateway:
     def __init__(self, state: Path, settings: GatewaySettings) -> None:
         self._settings = settings
         self._identity = IdentityStore(state).load(IDENTITY)
-        trust = _load_trust(state)
         secret = Secret(read_private(state / KNOCK_SECRET))
         loop = asyncio.get_running_loop()
         self._clock = loop.time
@@ -90,13 +89,15 @@ class Gateway:
             most_of_session=settings.max_tunnels_per_session,
             random=random.random,
         )
+        self._believed = Believed(state, self.tunnels.reload)
         self.enforcement = Enforcement(
             leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock
         )
         self.link = Link(
             [table.address() for table in settings.controllers],
-            Dialler(self._identity, trust, secret).connect,
+            Dialler(self._identity, lambda: self._believed.current, secret).connect,
             self.enforcement,
+            self._believed.take,
             counters=self._counters,
             cloak=lambda: self._cloak,
             version=_version(),
@@ -330,16 +331,6 @@ def _shown(connection: Connection, pids: Mapping[int, int], now: float) -> Docum
         "seconds": now - connection.since,
         "worker": pids.get(connection.worker),
     }
-
-
-def _load_trust(state: Path) -> Trust:
-    path = state / TRUST
-    try:
-        return Trust.from_pem(path.read_bytes())
-    except OSError as error:
-        raise CommandError(
-            f"{path} cannot be read: {error.strerror}", "join the perimeter again in a new --state"
-        ) from error
 
 
 def _version() -> str:

@@ -6,7 +6,9 @@
    sends two tickets; pyOpenSSL cannot stop that. They are bare handles to sessions nobody kept, and a connection that
    was resumed all the same is refused.)
 3. The peer's name comes from the chain that verified (`certs.verify.name_of`), before any byte reaches a protocol.
-4. A server trusts the intermediates of the purposes it accepts and nothing else; a client the `services` intermediates.
+4. A server trusts the intermediates of the purposes it accepts and nothing else; a client the `services` intermediates,
+   and one its server presents that is newer and signed by the root it has (certs.trust, law 4): a rotation shuts out
+   nobody who was away. OpenSSL checks the signatures up to the root; `judge` says which intermediate may count.
 5. A pinned client (enrolment) knows the root by its SPKI hash alone: the server sends its whole chain up to the root.
 """
 
@@ -88,11 +90,11 @@ class _Policy:
         self._context.use_privatekey(key)
         self._context.check_privatekey()
 
-    def _trust_only(self, anchors: Mapping[Purpose, Sequence[x509.Certificate]]) -> None:
+    def _trust_only(self, anchors: Iterable[Iterable[x509.Certificate]]) -> None:
         store = self._context.get_cert_store()
         if store is None:
             raise LocalError("the TLS context has no certificate store")
-        _fill(store, (one for certificates in anchors.values() for one in certificates))
+        _fill(store, (one for certificates in anchors for one in certificates))
         self._context.set_verify_depth(_MAX_CHAIN_DEPTH)
 
     def _check_parameters(self, connection: SSL.Connection) -> str:
@@ -140,7 +142,7 @@ class ServerTls(_Policy):
         self._proved = Proved(anchors, trust.domain)
         # The whole chain up to the root: a pinned client has nothing else to verify it with.
         self._use(identity, dict.fromkeys((*identity.chain[1:], trust.root)))
-        self._trust_only(anchors)
+        self._trust_only(anchors.values())
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
         self._context.set_alpn_select_callback(self._select_alpn)
@@ -209,7 +211,7 @@ class ClientTls(_Policy):
             # root down before our Finished, let alone a byte of ours, leaves. TLS checks that the peer holds the key.
             self._context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
         else:
-            self._trust_only(trust.only(Purpose.SERVICES))
+            self._trust_only((*trust.only(Purpose.SERVICES).values(), (trust.root,)))
             self._context.set_verify(SSL.VERIFY_PEER, _notice)
 
     @classmethod
@@ -241,9 +243,12 @@ class ClientTls(_Policy):
             chain = connection.get_peer_cert_chain(as_cryptography=True) or []
             trust = _trust_in_pin(chain, trust)
             root = trust.root
+            anchors = trust.only(Purpose.SERVICES)
         else:
             chain = connection.get_verified_chain(as_cryptography=True) or []
-        name = _name_of(chain, trust.only(Purpose.SERVICES), self.expect.domain, server=True)
+            signer = chain[1:2]
+            anchors = trust.accepting(signer[0], Purpose.SERVICES) if signer else trust.only(Purpose.SERVICES)
+        name = _name_of(chain, anchors, self.expect.domain, server=True)
         if name != self.expect:
             raise TlsRefused("wrong_name", f"the server is {name}, not {self.expect}")
         return Judged(name, chain[0], group, alpn, root)

@@ -11,6 +11,7 @@ Laws:
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -47,6 +48,7 @@ from wire.messages import (
     Session,
     SessionView,
     StepUpNeeded,
+    TrustUpdate,
     decode,
     to_client,
 )
@@ -88,7 +90,6 @@ class Keeper:
         self._state = state
         self._controllers = controllers
         self._clock = clock
-        self._trust = state.trust()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._pending_key: Secret | None = None
         self._explaining: dict[str, list[asyncio.Future[ResourceView]]] = {}
@@ -169,7 +170,8 @@ class Keeper:
         async with self._controllers.session_socket() as socket:
             self._socket = socket
             try:
-                await self._say(socket, Attach(session=self.session))
+                held = hashlib.sha256(self._state.trust().to_pem()).digest()
+                await self._say(socket, Attach(session=self.session, trust=held))
                 if self._leaving:
                     await self._say(socket, Logout())
                 return await self._talk(socket)
@@ -211,10 +213,11 @@ class Keeper:
         match message:
             case Session():
                 self._take(message.session)
+            case TrustUpdate():
+                self._state.update_trust(message.trust)
+                log.info("trust replaced")
             case Explained():
-                for waiting in self._explaining.get(message.resource.name, ()):
-                    if not waiting.done():
-                        waiting.set_result(message.resource)
+                self._explained(message.resource)
             case StepUpNeeded():
                 self.notice = Notice(code=message.code, sentence=message.sentence, fix=message.fix)
                 log.warning("stronger login wanted", code=message.code)
@@ -229,12 +232,17 @@ class Keeper:
                 assert_never(never)
         return None
 
+    def _explained(self, resource: ResourceView) -> None:
+        for waiting in self._explaining.get(resource.name, ()):
+            if not waiting.done():
+                waiting.set_result(resource)
+
     def _take(self, view: SessionView) -> None:
         """The session as it is now; a certificate for the key we asked with becomes the session's."""
         if view.id != self.session:
             raise RemoteError("the controller spoke of another session")
         if self._pending_key is not None and self._certifies(view, self._pending_key):
-            identity = checked_session(self._pending_key, view, self._trust, self._clock.now())
+            identity = checked_session(self._pending_key, view, self._state.trust(), self._clock.now())
             self._state.save_session(identity)
             self._pending_key = None
             self._follow(view.valid_until)

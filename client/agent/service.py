@@ -127,6 +127,8 @@ class Agent:
             if reply.session is None:
                 return Problem(what="the controller logged in without a session", fix="update gloam", exit=1)
             try:
+                if reply.trust:
+                    self._state.update_trust(reply.trust)
                 identity = checked_session(private_key_pem(key), reply.session, self._state.trust(), self._clock.now())
             except (CertsError, RemoteError) as error:
                 what = f"the controller's session cannot be used: {error}"

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from controller.admin.access import access
+from controller.admin.authority import authority
 from controller.admin.live import live
 from controller.admin.people import people
 from controller.admin.places import places
@@ -14,4 +15,10 @@ if TYPE_CHECKING:
 
 def commands(controller: "Controller") -> dict[str, Command]:
     """Name → command."""
-    return {**people(controller), **places(controller), **access(controller), **live(controller)}
+    return {
+        **people(controller),
+        **places(controller),
+        **access(controller),
+        **live(controller),
+        **authority(controller),
+    }

@@ -16,6 +16,7 @@ from controller.api.refusals import refused, respond
 from controller.api.renewal import add_renewal
 from controller.api.routes import Identity, guarded, requires
 from controller.api.socket import SessionSocket
+from controller.authority import Authority
 from controller.devices.enrol import Enrolment
 from controller.devices.renewal import Renewals
 from controller.gateways.link import Links
@@ -38,6 +39,8 @@ class Parts(Protocol):
     @property
     def storage(self) -> Storage: ...  # noqa: D102
     @property
+    def authority(self) -> Authority: ...  # noqa: D102
+    @property
     def enrolment(self) -> Enrolment: ...  # noqa: D102
     @property
     def login(self) -> Login: ...  # noqa: D102
@@ -47,6 +50,7 @@ class Parts(Protocol):
     def links(self) -> Links: ...  # noqa: D102
     @property
     def renewals(self) -> Renewals: ...  # noqa: D102
+    def trust(self) -> str: ...  # noqa: D102
 
 
 class _Sockets:
@@ -75,7 +79,7 @@ class _Sockets:
 def application(parts: Parts) -> web.Application:
     """The application that is served behind TLS; it refuses to start with a route that declares no identity."""
     note, clock = parts.storage.audit.note, parts.storage.clock
-    peers = Peers(parts.storage, note, f"controller/{parts.name.id}", parts.renewals.used)
+    peers = Peers(parts.storage, parts.authority.signed, note, f"controller/{parts.name.id}", parts.renewals.used)
     bodies = Bodies(note)
 
     @requires(Identity.INVITE)
@@ -90,14 +94,17 @@ def application(parts: Parts) -> web.Application:
     async def login(request: web.Request) -> web.StreamResponse:
         device = device_of(request)
         asked = await bodies.read(LoginRequest, request, device)
-        return respond(await parts.login.login(asked, device=device, source=source_of(request)))
+        reply = await parts.login.login(asked, device=device, source=source_of(request))
+        return respond(reply if reply.session is None else reply.model_copy(update={"trust": parts.trust()}))
 
     sockets = _Sockets()
 
     @requires(Identity.DEVICE)
     async def session(request: web.Request) -> web.StreamResponse:
         device = device_of(request)
-        client = SessionSocket(parts.sessions, device=device, source=source_of(request), note=note, clock=clock)
+        client = SessionSocket(
+            parts.sessions, device=device, source=source_of(request), trust=parts.trust, note=note, clock=clock
+        )
         return await sockets.serve(device, client, request)
 
     @requires(Identity.GATEWAY)

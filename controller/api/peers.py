@@ -5,6 +5,7 @@ Laws:
 1. A certificate counts only while its key is the one that counts for its holder, or the next one, and the holder is not
    revoked. The first use of the next key is noticed before anything is answered: the one before is refused from then
    on.
+   A connection may be older than the distrust of the intermediate that signed it, so that is looked at again, too.
 2. Whoever is refused is told one thing whatever the reason; the audit log has the true one.
 """
 
@@ -66,8 +67,16 @@ def device_of(request: web.Request) -> UUID:
 class Peers:
     """Identifies peers. `where` names this controller in the audit log."""
 
-    def __init__(self, storage: Storage, note: Callable[[Event], None], where: str, used: Used) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        signed: Callable[[x509.Certificate], bool],
+        note: Callable[[Event], None],
+        where: str,
+        used: Used,
+    ) -> None:
         self._storage = storage
+        self._signed = signed
         self._note = note
         self._where = where
         self._used = used
@@ -81,6 +90,9 @@ class Peers:
             return Invitee()
         if not isinstance(name, Name) or not isinstance(certificate, x509.Certificate):
             self.refused(request, "no_name")
+            return None
+        if not self._signed(certificate):
+            self.refused(request, "wrong_issuer")
             return None
         peer, reason = await self._look_up(name, spki_sha256(certificate), source_of(request))
         if reason is not None:

@@ -9,6 +9,7 @@ Laws:
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
@@ -34,6 +35,7 @@ from wire.messages import (
     Revoked,
     Session,
     ToClient,
+    TrustUpdate,
     decode,
     from_client,
 )
@@ -80,12 +82,14 @@ class SessionSocket:
         *,
         device: UUID,
         source: str,
+        trust: Callable[[], str],
         note: Callable[[Event], None],
         clock: Callable[[], datetime],
     ) -> None:
         self._sessions = sessions
         self._device = device
         self._source = source
+        self._trust = trust
         self._note = note
         self._clock = clock
         self._socket = web.WebSocketResponse(
@@ -158,6 +162,8 @@ class SessionSocket:
         if isinstance(answer, Revoked):
             await self._send(answer)
             raise _Over("the session is over", NORMAL)
+        if message.trust is not None and message.trust != hashlib.sha256(self._trust().encode()).digest():
+            await self._send(TrustUpdate(trust=self._trust()))
         # Straight away: what was told since `attach` returned comes after it.
         await self._send(Session(session=answer))
         return message.session

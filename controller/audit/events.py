@@ -32,6 +32,7 @@ __all__ = [
     "LIST_LIMIT",
     "TEXT_LIMIT",
     "AnyEvent",
+    "AuthorityChanged",
     "CertificateRenewed",
     "ChainStarted",
     "ChangeMade",
@@ -129,6 +130,20 @@ class ChangeMade(Event):
     kind: Literal["change.made"] = "change.made"
     actor: Text
     what: Text  # "user.added", "grant.removed", …
+    detail: Text = ""
+
+
+class AuthorityChanged(Event):
+    """An intermediate was made, began to issue, or is trusted no more."""
+
+    ocsf = Ocsf.ENTITY_MANAGEMENT
+    activity = 3
+    kind: Literal["authority.changed"] = "authority.changed"
+    actor: Text  # empty: by itself, as time went by
+    what: Literal["requested", "made", "issues", "retired", "distrusted"]
+    purpose: Text
+    intermediate: UUID
+    sha256: Text = ""
     detail: Text = ""
 
 
@@ -302,6 +317,7 @@ AnyEvent = Annotated[
     | ChainStarted
     | EventsDropped
     | ChangeMade
+    | AuthorityChanged
     | InviteCreated
     | InviteRefused
     | DeviceEnrolled

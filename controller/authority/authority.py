@@ -2,13 +2,14 @@
 
 Laws:
 
-1. CA keys are in the database sealed, each for its own row, and in memory; nowhere else.
-2. What is issued is signed by the newest intermediate of its purpose that is not retired; what is trusted are all of
-   them, so that a rotation overlaps.
+1. CA keys are in the database sealed, each for its own row, and in memory; nowhere else. The root's is opened only
+   while it signs, and is not there at all where it is kept offline.
+2. What is issued is signed by the one intermediate of its purpose that issues (rules.py); what is trusted are all that
+   are not retired, so that a rotation overlaps.
 3. A chain that is handed out ends at the intermediate: whoever receives it has the root already, or pins it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Self
@@ -33,6 +34,7 @@ from certs.issue import (
 from certs.names import Name, NameKind, Purpose
 from certs.trust import Trust
 from certs.verify import spki_sha256
+from controller.authority.rules import Intermediate, issuing
 from controller.errors import StorageError
 from controller.storage.models import Authority as Row
 from controller.storage.sealing import Sealer
@@ -46,6 +48,7 @@ class Issued:
 
     leaf: x509.Certificate
     chain: tuple[x509.Certificate, ...]
+    issuer: UUID  # the intermediate's row
 
     @property
     def chain_pem(self) -> str:
@@ -64,31 +67,60 @@ class Issued:
 
 
 @dataclass(frozen=True)
+class _Known:
+    """What was read from the database, at once."""
+
+    trust: Trust
+    trust_pem: str
+    intermediates: tuple[Intermediate, ...]
+    root_offline: bool
+    issuers: Mapping[Purpose, tuple[UUID, Issuer]] = field(repr=False)
+
+
 class Authority:
     """Issues for one trust domain; `trust` is what everybody else is given. `Authority.load` reads it."""
 
-    trust: Trust
-    _issuers: Mapping[Purpose, Issuer] = field(repr=False)
+    def __init__(self, known: _Known) -> None:
+        self._known = known
 
     @classmethod
     async def load(cls, db: AsyncSession, sealer: Sealer) -> Self:
         """The authority in the database. Raises StorageError if a part of it is missing or does not open."""
-        rows = (await db.scalars(select(Row).order_by(Row.created_at, Row.id))).all()
-        certificates = {row.id: x509.load_pem_x509_certificate(row.certificate.encode()) for row in rows}
-        live = [row for row in rows if row.retired_at is None]
-        roots = [certificates[row.id] for row in live if row.purpose == ROOT]
-        if not roots:
-            raise _incomplete("root certificate")
-        trust = Trust.of(roots[-1], [certificates[row.id] for row in live if row.purpose != ROOT])
-        issuers: dict[Purpose, Issuer] = {}
-        for row in live:
-            if row.purpose != ROOT and row.sealed_key is not None:
-                key = load_private_key(sealer.open(row.sealed_key, _context(row.id)))
-                issuers[Purpose(row.purpose)] = Issuer(certificates[row.id], key)  # in order: the newest stays
-        for purpose in Purpose:
-            if purpose not in issuers:
-                raise _incomplete(f"key of the {purpose} intermediate")
-        return cls(trust, issuers)
+        return cls(await _read(db, sealer))
+
+    async def reload(self, db: AsyncSession, sealer: Sealer) -> None:
+        """From here on what is in the database now counts, for whoever issues or trusts."""
+        self._known = await _read(db, sealer)
+
+    @property
+    def trust(self) -> Trust:
+        """The root and every intermediate that is trusted."""
+        return self._known.trust
+
+    @property
+    def trust_pem(self) -> str:
+        """The same as a bundle."""
+        return self._known.trust_pem
+
+    @property
+    def intermediates(self) -> tuple[Intermediate, ...]:
+        """All there ever were, the oldest first."""
+        return self._known.intermediates
+
+    def issuing(self, purpose: Purpose) -> x509.Certificate:
+        """The intermediate that issues for a purpose."""
+        return self._known.issuers[purpose][1].certificate
+
+    @property
+    def root_offline(self) -> bool:
+        """Whether the root's key is kept elsewhere."""
+        return self._known.root_offline
+
+    def signed(self, leaf: x509.Certificate) -> bool:
+        """Whether a leaf that was verified once is of an intermediate that is still trusted."""
+        named = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+        keys = (each.public_key() for each in self.trust.intermediates())
+        return named in {x509.SubjectKeyIdentifier.from_public_key(key).digest for key in keys}
 
     @property
     def domain(self) -> str:
@@ -111,9 +143,9 @@ class Authority:
 
         `hosts` (DNS names, addresses) are for services only. It ends with `lifetime`, or with its issuer if sooner.
         """
-        issuer = self._issuers[name.purpose]
+        identifier, issuer = self._known.issuers[name.purpose]
         leaf = issue_leaf(issuer, csr_pem.encode(), name, now=now, lifetime=lifetime, hosts=hosts)
-        return Issued(leaf, (leaf, issuer.certificate))
+        return Issued(leaf, (leaf, issuer.certificate), identifier)
 
     def new_identity(self, name: Name, *, now: datetime, lifetime: timedelta, hosts: Sequence[str] = ()) -> Identity:
         """A new key and its certificate, for this process itself: the controller's own TLS identity."""
@@ -122,29 +154,85 @@ class Authority:
         return Identity(private_key_pem(key), issued.chain)
 
 
-def create_authority(db: AsyncSession, sealer: Sealer, domain: str, *, now: datetime) -> Trust:
-    """Makes a root and one intermediate a purpose for `domain` and adds their rows to `db`; the caller commits."""
+async def _read(db: AsyncSession, sealer: Sealer) -> _Known:
+    rows = (await db.scalars(select(Row).order_by(Row.created_at, Row.id))).all()
+    roots = [row for row in rows if row.purpose == ROOT and row.retired_at is None]
+    if not roots:
+        raise _incomplete("root certificate")
+    found = {row.id: (intermediate_of(row), row.sealed_key) for row in rows if row.purpose != ROOT}
+    intermediates = tuple(one for one, _ in found.values())
+    issuers: dict[Purpose, tuple[UUID, Issuer]] = {}
+    for purpose in Purpose:
+        one = issuing(purpose, intermediates)
+        sealed = None if one is None else found[one.id][1]
+        if one is None or sealed is None:
+            raise _incomplete(f"key of the {purpose} intermediate")
+        issuers[purpose] = (one.id, Issuer(one.certificate, load_private_key(sealer.open(sealed, key_context(one.id)))))
+    trusted = [one.certificate for one in intermediates if one.retired_at is None]
+    trust = Trust.of(_certificate(roots[-1]), trusted)
+    return _Known(trust, trust.to_pem().decode(), intermediates, roots[-1].sealed_key is None, issuers)
+
+
+async def open_root(db: AsyncSession, sealer: Sealer) -> Issuer | None:
+    """The root with its key, to sign an intermediate; None where the key is kept offline."""
+    live = select(Row).where(Row.purpose == ROOT, Row.retired_at.is_(None)).order_by(Row.created_at.desc()).limit(1)
+    row = (await db.scalars(live)).one()
+    if row.sealed_key is None:
+        return None
+    return Issuer(_certificate(row), load_private_key(sealer.open(row.sealed_key, key_context(row.id))))
+
+
+def create_authority(
+    db: AsyncSession, sealer: Sealer, domain: str, *, now: datetime, keep_root: Callable[[Issuer], None] | None = None
+) -> Trust:
+    """Makes a root and one intermediate a purpose for `domain` and adds their rows to `db`; the caller commits.
+
+    `keep_root` takes the root's key somewhere else; without it the key is sealed in the database.
+    """
     root = issue_root(domain, now=now)
+    if keep_root is not None:
+        keep_root(root)
+    db.add(row_of(root, ROOT, sealer, now=now, key_elsewhere=keep_root is not None))
     intermediates = {purpose: issue_intermediate(root, purpose, domain, now=now) for purpose in Purpose}
-    db.add_all(_rows({ROOT: root, **{str(each): issuer for each, issuer in intermediates.items()}}, sealer, now))
+    db.add_all(row_of(each, purpose, sealer, now=now, issuing_at=now) for purpose, each in intermediates.items())
     return Trust.of(root.certificate, [issuer.certificate for issuer in intermediates.values()])
 
 
-def _rows(issuers: Mapping[str, Issuer], sealer: Sealer, now: datetime) -> Iterable[Row]:
-    for purpose, issuer in issuers.items():
-        identifier = uuid4()
-        yield Row(
-            id=identifier,
-            purpose=purpose,
-            certificate=issuer.certificate.public_bytes(Encoding.PEM).decode(),
-            sealed_key=sealer.seal(private_key_pem(issuer.key), _context(identifier)),
-            created_at=now,
-            retired_at=None,
-        )
+def row_of(
+    issuer: Issuer,
+    purpose: str,
+    sealer: Sealer,
+    *,
+    now: datetime,
+    issuing_at: datetime | None = None,
+    key_elsewhere: bool = False,
+) -> Row:
+    """The row of a new CA certificate and its key."""
+    identifier = uuid4()
+    return Row(
+        id=identifier,
+        purpose=str(purpose),
+        certificate=issuer.certificate.public_bytes(Encoding.PEM).decode(),
+        sealed_key=None if key_elsewhere else sealer.seal(private_key_pem(issuer.key), key_context(identifier)),
+        created_at=now,
+        issuing_at=issuing_at,
+        retired_at=None,
+    )
 
 
-def _context(identifier: UUID) -> str:
+def key_context(identifier: UUID) -> str:
+    """Where the sealed key of a CA belongs."""
     return f"authority/{identifier}/key"
+
+
+def intermediate_of(row: Row) -> Intermediate:
+    """The intermediate of a row."""
+    purpose = Purpose(row.purpose)
+    return Intermediate(row.id, purpose, _certificate(row), row.created_at, row.issuing_at, row.retired_at)
+
+
+def _certificate(row: Row) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(row.certificate.encode())
 
 
 def _incomplete(what: str) -> StorageError:

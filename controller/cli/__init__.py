@@ -4,6 +4,7 @@ people.py     user, group, invite, device
 places.py     gateway, resource
 access.py     grant, policy
 live.py       session, audit, status
+authority.py  ca
 perimeter.py  init, run
 options.py    what every command shares
 """
@@ -11,7 +12,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
-from controller.cli import access, live, people, perimeter, places
+from controller.cli import access, authority, live, people, perimeter, places
 
 app = typer.Typer(
     name="gloam-controller",
@@ -33,6 +34,7 @@ app.add_typer(access.grant)
 app.add_typer(access.policy)
 app.add_typer(live.session)
 app.add_typer(live.audit)
+app.add_typer(authority.ca)
 app.command("status")(live.status)
 
 

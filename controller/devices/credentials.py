@@ -12,6 +12,7 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
+from uuid import UUID
 
 from wire.messages import Refusal
 
@@ -27,11 +28,12 @@ Which = Literal["present", "next"]
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A public key (SHA-256 of its SPKI), the end of its certificate, and the sealed knock secret that goes with it."""
+    """A public key (SHA-256 of its SPKI), the end of its certificate, the sealed knock secret that goes with it."""
 
     key_sha256: bytes
     certified_until: datetime
     sealed_knock_secret: bytes
+    issuer: UUID | None = None  # the intermediate that certified it
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,7 @@ class Enrolment:
                     sealed_knock_secret=self._storage.sealer.seal(secret, sealed.device_knock(device)),
                     key_sha256=issued.key_sha256,
                     certified_until=issued.valid_until,
+                    issuer_id=issued.issuer,
                     created_at=now,
                     approved_at=now if self._approve else None,
                     last_seen_at=None,
@@ -202,7 +203,9 @@ class Enrolment:
                     certified_until=issued.valid_until,
                     sealed_next_knock_secret=None,  # of a renewal before it joined again
                     next_key_sha256=None,
+                    next_issuer_id=None,
                     next_certified_until=None,
+                    issuer_id=issued.issuer,
                     enrolled_at=now,
                 )
             )
@@ -235,7 +238,7 @@ class Enrolment:
             id=identifier,
             user=user,
             certificate=issued.chain_pem,
-            trust=self._authority.trust.to_pem().decode(),
+            trust=self._authority.trust_pem,
             knock_secret=secret.reveal(),
             controllers=self._controllers,
             time=self._clock(),

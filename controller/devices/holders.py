@@ -72,10 +72,13 @@ def credentials_of(row: Device | Gateway) -> Credentials | None:
     """What counts for a row; None for a gateway that has not joined."""
     if row.key_sha256 is None or row.sealed_knock_secret is None or row.certified_until is None:
         return None
-    present = Credential(row.key_sha256, row.certified_until, row.sealed_knock_secret)
+    present = Credential(row.key_sha256, row.certified_until, row.sealed_knock_secret, row.issuer_id)
     if row.next_key_sha256 is None or row.sealed_next_knock_secret is None or row.next_certified_until is None:
         return Credentials(present)
-    return Credentials(present, Credential(row.next_key_sha256, row.next_certified_until, row.sealed_next_knock_secret))
+    following = Credential(
+        row.next_key_sha256, row.next_certified_until, row.sealed_next_knock_secret, row.next_issuer_id
+    )
+    return Credentials(present, following)
 
 
 async def put_next(db: AsyncSession, holder: Holder, following: Credential, *, platform: str = "") -> bool:
@@ -86,6 +89,7 @@ async def put_next(db: AsyncSession, holder: Holder, following: Credential, *, p
         "next_key_sha256": following.key_sha256,
         "next_certified_until": following.certified_until,
         "sealed_next_knock_secret": following.sealed_knock_secret,
+        "next_issuer_id": following.issuer,
         **said,
     }
     same = table.key_sha256 == holder.credentials.present.key_sha256
@@ -102,6 +106,8 @@ async def promote(db: AsyncSession, holder: Holder) -> bool:
         key_sha256=following.key_sha256,
         certified_until=following.certified_until,
         sealed_knock_secret=following.sealed_knock_secret,
+        issuer_id=following.issuer,
+        next_issuer_id=None,
         next_key_sha256=None,
         next_certified_until=None,
         sealed_next_knock_secret=None,

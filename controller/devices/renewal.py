@@ -156,7 +156,8 @@ class Renewals:
         except BadCertificate as error:
             fix = "update gloam and try again"
             raise _Lost(str(error.reason), Refusal(code="bad_csr", sentence=str(error), fix=fix)) from error
-        following = Credential(issued.key_sha256, issued.valid_until, self._storage.sealer.seal(secret, holder.context))
+        sealed = self._storage.sealer.seal(secret, holder.context)
+        following = Credential(issued.key_sha256, issued.valid_until, sealed, issued.issuer)
         async with self._storage.change() as change:
             if not await holders.put_next(change.db, holder, following, platform=shown(platform)):
                 raise _Lost("changed_meanwhile")
@@ -169,7 +170,7 @@ class Renewals:
         await self._publish(holder.kind, holder.id)
         return RenewReply(
             certificate=issued.chain_pem,
-            trust=self._authority.trust.to_pem().decode(),
+            trust=self._authority.trust_pem,
             knock_secret=secret.reveal(),
             time=self._clock(),
         )

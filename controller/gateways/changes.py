@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Final
 from uuid import UUID
 
-from wire.messages import LeaseDrop, LeasePut, Resources
+from wire.messages import LeaseDrop, LeasePut, Resources, TrustPut
 
-Change = LeasePut | LeaseDrop | Resources
+Change = LeasePut | LeaseDrop | Resources | TrustPut
 
 CAPACITY: Final = 4096
 """Changes kept for a gateway: at 1,000 sessions renewed every five minutes, some twenty minutes without a link."""

@@ -32,6 +32,7 @@ from wire.messages import (
     ServedResource,
     Snapshot,
     ToGateway,
+    TrustPut,
     TunnelClosed,
     TunnelOpened,
     TunnelRefused,
@@ -94,6 +95,8 @@ class GatewayEnd:
         self.remembered = Remembered(name)
         self.served: tuple[ServedResource, ...] | None = None  # as last told
         self.link: Conversation | None = None
+        self._trust = ("", 0)  # the bundle last told, and the change that told it
+        self._confirmed = -1
         self._waiting: dict[int, asyncio.Future[None]] = {}
 
     def append(self, make: Callable[[int], Change]) -> int:
@@ -101,6 +104,8 @@ class GatewayEnd:
         change = self.changes.append(make)
         if isinstance(change, LeasePut):
             self.remembered.lease(change.lease)
+        elif isinstance(change, TrustPut):
+            self._trust = (change.trust, change.seq)
         if self.link is not None:
             self.link.wake()
         return change.seq
@@ -117,9 +122,20 @@ class GatewayEnd:
 
     def acknowledged(self, upto: int) -> None:
         """The gateway has every change up to this one in force."""
+        self._confirmed = max(self._confirmed, upto)
         for seq, waiting in self._waiting.items():
             if seq <= upto and not waiting.done():
                 waiting.set_result(None)
+
+    def told_trust(self, trust: str, point: int) -> None:
+        """A snapshot that stands for `point` tells this bundle."""
+        if self._trust[0] != trust:
+            self._trust = (trust, point)
+
+    def holds(self, trust: str) -> bool:
+        """Whether the gateway has this bundle, and no later one, in force."""
+        told, seq = self._trust
+        return told == trust and self._confirmed >= seq
 
 
 class Conversation:
@@ -133,6 +149,7 @@ class Conversation:
         *,
         leases_for: LeasesFor,
         served_by: ServedBy,
+        trust: Callable[[], str],
         note: Note,
         now: Callable[[], datetime],
     ) -> None:
@@ -141,6 +158,7 @@ class Conversation:
         self._socket = socket
         self._leases_for = leases_for
         self._served_by = served_by
+        self._trust = trust
         self._note = note
         self._now = now
         self._wake = asyncio.Event()
@@ -330,7 +348,10 @@ class Conversation:
         self._gateway.served = tuple(served)
         self._sent = point
         self._highest = max(self._highest, point)
-        snapshot = Snapshot(stream=changes.stream, seq=point, resources=self._gateway.served, leases=leases)
+        trust = self._trust()
+        self._gateway.told_trust(trust, point)
+        served_now = self._gateway.served
+        snapshot = Snapshot(stream=changes.stream, seq=point, resources=served_now, leases=leases, trust=trust)
         await self._send(snapshot)
 
     async def _send(self, message: ToGateway) -> None:

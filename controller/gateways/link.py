@@ -38,6 +38,7 @@ from wire.messages import (
     LeasePut,
     Refusal,
     Resources,
+    TrustPut,
     Welcome,
 )
 
@@ -47,14 +48,15 @@ __all__ = ["LinkStatus", "Links"]
 class Links:
     """Every gateway's link. One per controller process.
 
-    `served_by` answers what a gateway serves, or None for one that is not (any more) of this perimeter. `leases_for` is
-    set once sessions exist; until then gateways are asked to come back.
+    `trust` answers the bundle everybody shall hold, `served_by` what a gateway serves, or None for one that is not (any
+    more) of this perimeter. `leases_for` is set once sessions exist; until then gateways are asked to come back.
     """
 
     def __init__(
         self,
         *,
         served_by: ServedBy,
+        trust: Callable[[], str],
         note: Note,
         outage_grace: timedelta,
         ping: timedelta = timedelta(seconds=5),
@@ -64,6 +66,7 @@ class Links:
     ) -> None:
         self.leases_for = leases_for
         self._served_by = served_by
+        self._trust = trust
         self._note = note
         self._grace = outage_grace.total_seconds()
         self._ping = ping.total_seconds()
@@ -102,6 +105,19 @@ class Links:
                 seq = gateway.append(lambda seq, told=told: Resources(seq=seq, resources=told))  # type: ignore[misc]
                 gateway.forget(seq)
 
+    async def trust_changed(self, timeout: float) -> None:  # noqa: ASYNC109
+        """Tells each gateway whom to trust now; waits at most `timeout` seconds until those with a link do."""
+        told = self._trust()
+        sent = {
+            name: gateway.append(lambda seq: TrustPut(seq=seq, trust=told)) for name, gateway in self._gateways.items()
+        }
+        await self._acknowledged(sent, timeout)
+
+    def trusting(self, gateway: str) -> bool:
+        """Whether this gateway has the trust of this moment in force."""
+        found = self._gateways.get(gateway)
+        return found is not None and found.holds(self._trust())
+
     # What administration needs
 
     def connected(self) -> Mapping[str, LinkStatus]:
@@ -113,6 +129,11 @@ class Links:
         gone = self._gateways.pop(gateway, None)
         if gone is not None and gone.link is not None:
             await gone.link.end(Over("removed", "this gateway was removed from the perimeter", REMOVED))
+
+    async def hang_up(self, gateway: str) -> None:
+        """Ends the link of a gateway whose certificate is trusted no more."""
+        if (end := self._gateways.get(gateway)) is not None and end.link is not None:
+            await end.link.end(Over("distrusted", "this gateway's certificate is trusted no more", REMOVED))
 
     async def close(self) -> None:
         """Ends every link: the controller is going away. Gateways come back when it does."""
@@ -141,6 +162,7 @@ class Links:
             socket,
             leases_for=leases_for,
             served_by=self._served_by,
+            trust=self._trust,
             note=self._note,
             now=self._now,
         )

@@ -53,7 +53,7 @@ from controller.sessions.turns import Turns
 from controller.storage.engine import Change, Storage
 from controller.storage.models import Session as Row
 from wire import messages
-from wire.messages import Lease, ResourceView, Revoked, SessionView, StepUpNeeded
+from wire.messages import Lease, ResourceView, Revoked, SessionView, StepUpNeeded, ToClient
 
 __all__ = ["SessionTimes", "Sessions"]
 
@@ -298,6 +298,11 @@ class Sessions:
         known = {lease.addresses for lease in entry.session.outlook.leases.values()}
         if known - {(entry.session.seen_at,)}:
             await self._perform(entry, self._judge(entry, self._clock()))
+
+    def tell_all(self, message: ToClient) -> None:
+        """Tells every client that listens."""
+        for entry in self._live:
+            entry.tell(message)
 
     def detach(self, session: UUID, listener: Listener) -> None:
         """The connection is over. The session lives on until its end."""

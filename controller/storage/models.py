@@ -73,7 +73,18 @@ class Authority(Base):
     certificate: Mapped[str] = mapped_column(Text)
     sealed_key: Mapped[bytes | None]  # none when the key is kept elsewhere (an offline root)
     created_at: Mapped[datetime]
+    issuing_at: Mapped[datetime | None]  # when it began to issue; none for a root, and while a rotation waits
     retired_at: Mapped[datetime | None]
+
+
+class AuthorityRequest(Base):
+    """The key of an intermediate to be, whose certificate the root signs elsewhere. One a purpose."""
+
+    __tablename__ = "authority_request"
+    purpose: Mapped[str] = mapped_column(String(16), primary_key=True)
+    id: Mapped[UUID] = mapped_column(default=uuid4)  # of the intermediate, once there is one
+    sealed_key: Mapped[bytes]
+    created_at: Mapped[datetime]
 
 
 class User(Base):
@@ -127,9 +138,11 @@ class Gateway(Base):
     advertise: Mapped[str]  # HOST:PORT clients are told for tunnels; the knock is sent to the same host
     sealed_knock_secret: Mapped[bytes | None]
     key_sha256: Mapped[bytes | None]  # of the public key that counts, as a device's
+    issuer_id: Mapped[UUID | None]  # the intermediate that certified it
     certified_until: Mapped[datetime | None]
     sealed_next_knock_secret: Mapped[bytes | None]
     next_key_sha256: Mapped[bytes | None]
+    next_issuer_id: Mapped[UUID | None]
     next_certified_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     enrolled_at: Mapped[datetime | None]
@@ -184,9 +197,11 @@ class Device(Base):
     platform: Mapped[str] = mapped_column(String(128))
     sealed_knock_secret: Mapped[bytes]
     key_sha256: Mapped[bytes]  # of the public key that counts: an older certificate's key is refused
+    issuer_id: Mapped[UUID | None]  # the intermediate that certified it
     certified_until: Mapped[datetime]  # the end of its certificate
     sealed_next_knock_secret: Mapped[bytes | None]
     next_key_sha256: Mapped[bytes | None]
+    next_issuer_id: Mapped[UUID | None]
     next_certified_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     approved_at: Mapped[datetime | None]

@@ -23,7 +23,19 @@ from gateway.leases import Carried, Cut, Refusal
 from gateway.reports import Report
 from gateway.workers.channel import Breach
 from gateway.workers.ledger import Connection, Impossible, Ledger
-from gateway.workers.messages import Asks, Counted, CutDone, Ended, Parked, Ready, Start, Told, ToMain, Verified
+from gateway.workers.messages import (
+    Asks,
+    Counted,
+    CutDone,
+    Ended,
+    Parked,
+    Ready,
+    Reloaded,
+    Start,
+    Told,
+    ToMain,
+    Verified,
+)
 from gateway.workers.worker import Worker
 from spa.door import reset
 from spa.source import Source
@@ -123,6 +135,11 @@ class Dispatcher:
         except TimeoutError:
             log.warning("tunnels that were cut are not closed yet", tunnels=self._ledger.open)
         return rest
+
+    async def reload(self) -> None:
+        """Returns once every handshake begins with the identity and trust on the disk; tunnels go on as they are."""
+        if waiting := [slot.worker.reload() for slot in self._slots if slot.worker is not None]:
+            await asyncio.wait(waiting)
 
     async def stop(self) -> None:
         """Ends every worker; what they still have is reset."""
@@ -270,7 +287,7 @@ class Dispatcher:
             case Counted(tunnels=tunnels):
                 for tunnel, *counts in tunnels:
                     self._ledger.count(worker.number, tunnel, *counts)
-            case Ready() | CutDone():
+            case Ready() | CutDone() | Reloaded():
                 raise AssertionError("the worker keeps these to itself")
             case _:
                 assert_never(message)

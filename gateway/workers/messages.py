@@ -91,6 +91,13 @@ class CountBytes(Message):
     number: Count
 
 
+class Reload(Message):
+    """Main: identity and trust on the disk are others now; read them for the connections to come, then `Reloaded`."""
+
+    type: Literal["reload"] = "reload"
+    number: Count
+
+
 class Ready(Message):
     """Worker: from here on connections are served, those that came before too."""
 
@@ -136,6 +143,13 @@ class Ended(Message):
     tunnel: UUID
 
 
+class Reloaded(Message):
+    """Worker: from here on handshakes begin with what is on the disk."""
+
+    type: Literal["reloaded"] = "reloaded"
+    number: Count
+
+
 class CutDone(Message):
     """Worker: everything that cut named is gone, both sockets closed."""
 
@@ -157,9 +171,9 @@ class Counted(Message):
     more: bool
 
 
-ToWorker = Annotated[Take | Permitted | Refused | Leave | CutTunnels | CountBytes, Field(discriminator="type")]
+ToWorker = Annotated[Take | Permitted | Refused | Leave | CutTunnels | CountBytes | Reload, Field(discriminator="type")]
 ToMain = Annotated[
-    Ready | Verified | Parked | Asks | Told | Ended | CutDone | Counted,
+    Ready | Verified | Parked | Asks | Told | Ended | CutDone | Counted | Reloaded,
     Field(discriminator="type"),
 ]
 

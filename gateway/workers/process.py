@@ -43,6 +43,8 @@ from gateway.workers.messages import (
     Permitted,
     Ready,
     Refused,
+    Reload,
+    Reloaded,
     Start,
     Take,
     Told,
@@ -63,9 +65,10 @@ _LAST_RESORT: Final = 1.0
 class Process:
     """The worker's side of everything: it is `gateway.tunnels.Main` to its tunnels."""
 
-    def __init__(self, tls: ServerTls, start: Start, sock: socket.socket) -> None:
+    def __init__(self, state: Path, start: Start, sock: socket.socket) -> None:
+        self._state = state
         self._tunnels = Tunnels(
-            tls,
+            _tls(state),
             self,
             dial_deadline=start.dial_seconds,
             lifetimes=Lifetimes(start.tunnel_idle, start.tunnel_lifetime),
@@ -113,6 +116,9 @@ class Process:
                 task.add_done_callback(self._cutting.discard)
             case CountBytes():
                 self._count(message.number)
+            case Reload():
+                self._tunnels.tls = _tls(self._state)
+                self._channel.send(Reloaded(number=message.number))
             case _:
                 assert_never(message)
 
@@ -172,11 +178,15 @@ def _memory_bytes() -> int:
     return 0
 
 
+def _tls(state: Path) -> ServerTls:
+    """What handshakes begin with: who this gateway is, and whose sessions it knows."""
+    trust = Trust.from_pem((state / TRUST).read_bytes())
+    return ServerTls(IdentityStore(state).load(IDENTITY), trust, frozenset({Purpose.SESSIONS}))
+
+
 async def serve(state: Path, start: Start, sock: socket.socket) -> None:
     """The life of a worker."""
-    identity = IdentityStore(state).load(IDENTITY)
-    trust = Trust.from_pem((state / TRUST).read_bytes())
-    await Process(ServerTls(identity, trust, frozenset({Purpose.SESSIONS})), start, sock).run()
+    await Process(state, start, sock).run()
 
 
 def main(arguments: list[str]) -> int:

@@ -31,6 +31,8 @@ from gateway.workers.messages import (
     Permitted,
     Ready,
     Refused,
+    Reload,
+    Reloaded,
     Start,
     Take,
     ToMain,
@@ -71,6 +73,7 @@ class Worker:
         self.began = self._loop.time()
         self._cuts: dict[int, tuple[Ended, asyncio.TimerHandle]] = {}
         self._counts: dict[int, asyncio.Future[None]] = {}
+        self._reloads: dict[int, tuple[Ended, asyncio.TimerHandle]] = {}
         self._questions = 0
         ours, theirs = pair()
         try:
@@ -152,6 +155,15 @@ class Worker:
         self._channel.send(CountBytes(number=number))
         return counted
 
+    def reload(self) -> Ended:
+        """Done when handshakes begin with the identity and trust that are on the disk now, or the worker is gone."""
+        number = self._next_question()
+        done: Ended = self._loop.create_future()
+        late = self._loop.call_later(limits.WORKER_START, self.kill, "it did not take its new certificates in time")
+        self._reloads[number] = (done, late)
+        self._channel.send(Reload(number=number))
+        return done
+
     def stop(self) -> None:
         """Told to end: it resets what it has and exits. One that lingers is killed."""
         if not self.exited.done():
@@ -185,6 +197,10 @@ class Worker:
                 ended, late = self._cuts.pop(number)
                 late.cancel()
                 _settle(ended, "cut")
+            case Reloaded(number=number):
+                done, late = self._reloads.pop(number)
+                late.cancel()
+                _settle(done, "reloaded")
             case Counted():
                 self.cpu_seconds, self.memory_bytes = message.cpu_seconds, message.memory_bytes
                 self._owner.heard(self, message)
@@ -201,10 +217,11 @@ class Worker:
         self._channel.drain()
         self._channel.close()
         self.exited.set_result(None)
-        for ended, late in self._cuts.values():
-            late.cancel()
-            _settle(ended, "gone")
-        self._cuts.clear()
+        for waiting in (self._cuts, self._reloads):
+            for ended, late in waiting.values():
+                late.cancel()
+                _settle(ended, "gone")
+            waiting.clear()
         for counted in self._counts.values():
             _settle(counted, None)
         self._counts.clear()

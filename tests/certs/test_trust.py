@@ -204,3 +204,33 @@ def test_an_expired_root_is_not_pinned(authorities: Any) -> None:
 def test_bundles_are_pem_of_the_certificates(authorities: Any) -> None:
     expected = [authorities.root.certificate, *authorities.trust.intermediates()]
     assert authorities.trust.to_pem() == b"".join(each.public_bytes(Encoding.PEM) for each in expected)
+
+
+def later(authorities: Any, days: int, purpose: Purpose = Purpose.SERVICES) -> x509.Certificate:
+    return issue_intermediate(authorities.root, purpose, "example.test", now=NOW + days * DAY).certificate
+
+
+def test_only_a_newer_intermediate_of_the_purpose_and_the_root_counts_besides(authorities: Any, others: Any) -> None:
+    trust = authorities.trust
+    held = trust.anchors[Purpose.SERVICES]
+    new = later(authorities, 1)
+    assert trust.accepting(new, Purpose.SERVICES) == {Purpose.SERVICES: (*held, new)}
+    for refused in (later(others, 1), later(authorities, 1, Purpose.DEVICES), later(authorities, 0), held[0]):
+        assert trust.accepting(refused, Purpose.SERVICES) == {Purpose.SERVICES: held}
+    leaf = authorities.issue(CONTROLLER).leaf
+    assert trust.accepting(leaf, Purpose.SERVICES) == {Purpose.SERVICES: held}
+
+
+def test_what_was_taken_back_does_not_return(authorities: Any) -> None:
+    old, new = authorities.trust.anchors[Purpose.SERVICES][0], later(authorities, 1)
+    trust = authorities.trust.with_anchor(new).without_anchor(old)
+    assert trust.accepting(old, Purpose.SERVICES) == {Purpose.SERVICES: (new,)}
+    assert trust.without_anchor(new).accepting(new, Purpose.SERVICES) == {Purpose.SERVICES: ()}
+
+
+def test_a_trust_is_succeeded_by_one_of_its_root_and_no_other(authorities: Any, others: Any) -> None:
+    new = authorities.trust.with_anchor(later(authorities, 1))
+    assert authorities.trust.succeeded_by(new.to_pem()) == new
+    for pem in (others.trust.to_pem(), b"", new.to_pem() * 40):
+        with pytest.raises(BadCertificate):
+            authorities.trust.succeeded_by(pem)

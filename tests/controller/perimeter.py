@@ -56,6 +56,7 @@ from wire.messages import (
     Resources,
     SessionView,
     Snapshot,
+    TrustPut,
     decode,
     to_gateway,
 )
@@ -122,6 +123,9 @@ class Perimeter:
     @property
     def name(self) -> Name:
         return Name("example.test", NameKind.CONTROLLER, "main")
+
+    def trust(self) -> str:
+        return self.authority.trust_pem
 
     @property
     def login(self) -> Login:
@@ -280,7 +284,12 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
     keys = KnockKeys(admission=admission, controller=name, clock=clock)
     directory = DirectoryService(storage)
     await directory.reload()
-    links = Links(served_by=directory.served_by, note=note, outage_grace=timedelta(minutes=15))
+    links = Links(
+        served_by=directory.served_by,
+        trust=lambda: authority.trust_pem,
+        note=note,
+        outage_grace=timedelta(minutes=15),
+    )
     sessions = Sessions(
         storage=storage,
         directory=directory,
@@ -423,6 +432,7 @@ class Edge:
         self.puts = 0
         self.snapshots = 0
         self.lags = False
+        self._applied = 0
         self._socket = socket_
         self._heard = asyncio.Condition()
         self._reading: asyncio.Task[None] | None = None
@@ -435,6 +445,10 @@ class Edge:
         if self._reading is not None:
             await self._reading
 
+    async def acknowledge(self) -> None:
+        """Says how far it is."""
+        await self._socket.send_str(Acknowledged(seq=self._applied).model_dump_json())
+
     async def changed(self, until: Callable[[], bool]) -> None:
         """Returns when what it was told makes `until` true."""
         async with asyncio.timeout(60), self._heard:
@@ -443,8 +457,9 @@ class Edge:
     async def _read(self) -> None:
         async for received in self._socket:
             seq = self._apply(decode(to_gateway, received.data))
+            self._applied = seq if seq is not None else self._applied
             if seq is not None and not self.lags:
-                await self._socket.send_str(Acknowledged(seq=seq).model_dump_json())
+                await self.acknowledge()
             async with self._heard:
                 self._heard.notify_all()
 
@@ -462,6 +477,6 @@ class Edge:
                 self.leases.pop(message.session, None)
                 self.dropped.append(message)
                 return message.seq
-            case Resources():
+            case Resources() | TrustPut():
                 return message.seq
         return None

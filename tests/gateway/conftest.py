@@ -133,7 +133,7 @@ async def controller(authority: Authority) -> AsyncIterator[ControllerEnd]:
 
 def make_links(**options: Any) -> Links:
     options = {"outage_grace": timedelta(seconds=60), "ping": timedelta(seconds=5), **options}
-    return Links(served_by=lambda _: (), note=lambda _: None, **options)
+    return Links(served_by=lambda _: (), trust=lambda: "none", note=lambda _: None, **options)
 
 
 def adopt(end: ControllerEnd, links: Links) -> None:

@@ -34,6 +34,7 @@ class Gateway:
     def __init__(self, controllers: Any, connect: Any) -> Any:
         loop = asyncio.get_running_loop()
         self.cuts = []
+        self.believed = []
         self.held_back = None
         self.keys = RecordedKeys()
         self.enforcement = Enforcement(Leases(), self.keys, self._cut, loop.time)
@@ -41,6 +42,7 @@ class Gateway:
             controllers,
             connect,
             self.enforcement,
+            self._believe,
             counters=lambda lost: Counters(admitted=1, dropped={}, tunnels=0, leases=2, windows=0, reports_lost=lost),
             cloak=lambda: "on-demand",
             version="0.1.0",
@@ -48,6 +50,9 @@ class Gateway:
             clock=loop.time,
         )
         self.tasks = []
+
+    async def _believe(self, trust: str) -> None:
+        self.believed.append(trust)
 
     def _cut(self, cut: Any) -> Any:
         self.cuts.append(cut)

@@ -70,6 +70,7 @@ async def controller(authority: Any) -> AsyncIterator[Any]:
     app = web.Application()
     links = Links(
         served_by=lambda _: (ServedResource(name="wiki", port=80),),
+        trust=lambda: authority.trust.to_pem().decode(),
         note=note,
         outage_grace=timedelta(seconds=60),
         ping=timedelta(seconds=0.5),

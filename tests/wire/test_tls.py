@@ -7,7 +7,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from OpenSSL import SSL
 
-from certs import Identity, Name, NameKind, Purpose, new_private_key, spki_sha256
+from certs import (
+    Identity,
+    Issuer,
+    Name,
+    NameKind,
+    Purpose,
+    issue_intermediate,
+    issue_leaf,
+    make_csr,
+    new_private_key,
+    private_key_pem,
+    spki_sha256,
+)
 from tests.wire.harness import DEVICE, DOMAIN, GATEWAY, SESSION, Authority, Recorder, Wire
 from wire import limits
 from wire.errors import LocalError, TlsRefused
@@ -138,7 +150,50 @@ async def test_a_client_takes_only_the_server_it_expects(wire: Wire) -> None:
 async def test_a_session_cannot_pose_as_a_server(wire: Wire) -> None:
     server = wire.server_tls(identity=wire.authority.identity(SESSION))
     reason, _, learnt = await refused_by_server(wire, server, wire.client_tls(expect=SESSION))
-    assert (reason, learnt) == ("refused_by_peer", "wrong_issuer")
+    assert (reason, learnt) == ("refused_by_peer", "wrong_usage")
+
+
+def rotated(wire: Wire, purpose: Purpose, days: int) -> ServerTls:
+    """The gateway under an intermediate its clients do not hold, made this many days after theirs."""
+    made = datetime.now(UTC) - timedelta(days=1 - days)
+    issuer = issue_intermediate(wire.authority.root, purpose, DOMAIN, now=made)
+    other = Authority(wire.authority.root, {**wire.authority.issuers, Purpose.SERVICES: issuer}, wire.trust)
+    identity = other.identity(GATEWAY) if purpose is Purpose.SERVICES else forged(issuer)
+    return wire.server_tls(identity=identity)
+
+
+def forged(issuer: Issuer) -> Identity:
+    """The gateway's certificate, signed by an intermediate that may not sign it."""
+    key = new_private_key()
+    good = issue_leaf(
+        issue_intermediate(Authority.make().root, Purpose.SERVICES, DOMAIN, now=datetime.now(UTC)),
+        make_csr(key), GATEWAY, now=datetime.now(UTC), lifetime=timedelta(hours=1),
+    )  # fmt: skip
+    builder = x509.CertificateBuilder(
+        issuer.certificate.subject, good.subject, good.public_key(), 7, good.not_valid_before_utc,
+        good.not_valid_after_utc,
+    )  # fmt: skip
+    for each in good.extensions:
+        value: x509.ExtensionType = each.value
+        if isinstance(value, x509.AuthorityKeyIdentifier):
+            value = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(value, critical=each.critical)
+    return Identity(private_key_pem(key), (builder.sign(issuer.key, SHA256()), issuer.certificate))
+
+
+async def test_a_client_that_was_away_takes_a_newer_services_intermediate_of_its_root(wire: Wire) -> None:
+    pair = await wire.pair(rotated(wire, Purpose.SERVICES, 1), wire.client_tls())
+    assert pair.client.transport.get_extra_info("peer") == GATEWAY
+
+
+@pytest.mark.parametrize(
+    ("purpose", "days"), [(Purpose.SERVICES, -1), (Purpose.SERVICES, 0), (Purpose.DEVICES, 1), (Purpose.SESSIONS, 1)]
+)
+async def test_a_client_takes_no_older_intermediate_and_none_of_another_purpose(
+    wire: Wire, purpose: Purpose, days: int
+) -> None:
+    _, _, learnt = await refused_by_server(wire, rotated(wire, purpose, days), wire.client_tls())
+    assert learnt == "wrong_issuer"
 
 
 async def test_a_server_of_another_domain_is_refused(wire: Wire) -> None:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from wire.messages.values import Address, Code, Count, IpAddress, Key64, Label, Message, Port, Text, Time
+from wire.messages.values import Address, Code, Count, IpAddress, Key64, Label, Message, Pem, Port, Text, Time
 
 Protocol = Literal["tcp", "udp", "http"]
 """What a resource speaks. `http` is carried as `tcp` is."""
@@ -174,6 +174,7 @@ class Snapshot(Message):
     seq: int
     resources: tuple[ServedResource, ...]
     leases: tuple[Lease, ...]
+    trust: Pem  # the root and every intermediate
 
 
 class Resumed(Message):
@@ -210,6 +211,14 @@ class Resources(Message):
     resources: tuple[ServedResource, ...]
 
 
+class TrustPut(Message):
+    """Controller: whom to trust now; in force once it is on the disk and every new handshake begins with it."""
+
+    type: Literal["trust.put"] = "trust.put"
+    seq: int
+    trust: Pem
+
+
 class Ping(Message):
     """Controller: still here."""
 
@@ -230,7 +239,7 @@ FromGateway = Annotated[
     Field(discriminator="type"),
 ]
 ToGateway = Annotated[
-    Welcome | Snapshot | Resumed | LeasePut | LeaseDrop | Resources | Ping, Field(discriminator="type")
+    Welcome | Snapshot | Resumed | LeasePut | LeaseDrop | Resources | TrustPut | Ping, Field(discriminator="type")
 ]
 
 from_gateway: TypeAdapter[FromGateway] = TypeAdapter(FromGateway)

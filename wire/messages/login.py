@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from wire.messages.session import SessionView
-from wire.messages.values import Code, CsrPem, Message, Text, Time, UserName
+from wire.messages.values import Code, CsrPem, Message, Pem, Text, Time, UserName
 
 MOST_PROOFS: Final = 4  # a login takes two; the others are room for methods that need a step more
 MOST_ASKS: Final = 8  # one of each kind
@@ -92,4 +92,5 @@ class LoginReply(Message):
     sentence: Text = ""
     fix: Text = ""
     session: SessionView | None = None
+    trust: Pem = ""  # with a session: whom to trust now
     time: Time

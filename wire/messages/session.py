@@ -94,6 +94,7 @@ class Attach(Message):
 
     type: Literal["attach"] = "attach"
     session: UUID
+    trust: Hash32 | None = None  # SHA-256 of the trust bundle this device holds: another one is told first
 
 
 class Heartbeat(Message):
@@ -129,6 +130,13 @@ class Session(Message):
     session: SessionView
 
 
+class TrustUpdate(Message):
+    """Controller: whom to trust now; comes before anything that needs it."""
+
+    type: Literal["trust"] = "trust"
+    trust: Pem
+
+
 class Explained(Message):
     """Controller: the answer to `explain`."""
 
@@ -162,7 +170,7 @@ class Beat(Message):
 
 
 FromClient = Annotated[Attach | Heartbeat | Renew | ExplainRequest | Logout, Field(discriminator="type")]
-ToClient = Annotated[Session | Explained | StepUpNeeded | Revoked | Beat, Field(discriminator="type")]
+ToClient = Annotated[Session | TrustUpdate | Explained | StepUpNeeded | Revoked | Beat, Field(discriminator="type")]
 
 from_client: TypeAdapter[FromClient] = TypeAdapter(FromClient)
 to_client: TypeAdapter[ToClient] = TypeAdapter(ToClient)

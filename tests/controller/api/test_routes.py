@@ -178,7 +178,8 @@ async def test_what_goes_wrong_inside_stays_inside(perimeter: Perimeter) -> None
         "/bug": (ValueError("secret bug"), 500),
         "/http": (web.HTTPTooManyRequests(), 429),
     }
-    peers = Peers(perimeter.storage, perimeter.storage.audit.note, "controller/main", perimeter.renewals.used)
+    note, signed = perimeter.storage.audit.note, perimeter.authority.signed
+    peers = Peers(perimeter.storage, signed, note, "controller/main", perimeter.renewals.used)
     app = guarded(peers, body_bytes=10)
     for path, (failure, _) in failures.items():
 

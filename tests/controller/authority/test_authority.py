@@ -1,10 +1,9 @@
 from datetime import timedelta
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 
-from certs import Name, NameKind, Purpose, make_csr, name_of, new_private_key
+from certs import NameKind, Purpose, make_csr, name_of, new_private_key
 from certs.errors import BadCertificate
 from controller.authority import Authority
 from controller.errors import SealError, StorageError
@@ -86,35 +85,3 @@ async def test_a_missing_part_is_said(perimeter: Perimeter, purpose: str) -> Non
     with pytest.raises(StorageError) as caught:
         await load(perimeter)
     assert caught.value.fix
-
-
-async def test_during_a_rotation_both_are_trusted_and_the_newer_one_signs(perimeter: Perimeter) -> None:
-    from uuid import uuid4
-
-    from certs import issue_intermediate, private_key_pem
-    from certs.issue import Issuer, load_private_key
-    from controller.authority.authority import _context
-
-    sealer, now = perimeter.storage.sealer, perimeter.clock()
-    async with perimeter.storage.change() as change:
-        root = (await change.db.scalars(select(Row).where(Row.purpose == "root"))).one()
-        key = load_private_key(sealer.open(root.sealed_key, _context(root.id)))
-        made = issue_intermediate(Issuer(perimeter.authority.trust.root, key), Purpose.DEVICES, "example.test", now=now)
-        identifier = uuid4()
-        change.db.add(
-            Row(
-                id=identifier,
-                purpose="devices",
-                certificate=made.certificate.public_bytes(Encoding.PEM).decode(),
-                sealed_key=sealer.seal(private_key_pem(made.key), _context(identifier)),
-                created_at=now + timedelta(seconds=1),
-            )
-        )
-    authority = await load(perimeter)
-    assert len(authority.trust.anchors[Purpose.DEVICES]) == 2
-    name = Name("example.test", NameKind.DEVICE, str(uuid4()))
-    issued = authority.issue(name, csr(), now=now, lifetime=timedelta(days=1))
-    assert issued.chain[1] == made.certificate
-    async with perimeter.storage.change() as change:
-        await change.db.execute(update(Row).where(Row.id == identifier).values(retired_at=now))
-    assert len((await load(perimeter)).trust.anchors[Purpose.DEVICES]) == 1

@@ -84,6 +84,7 @@ class Controller:
         self.known = {"edge"}
         self.links = Links(
             served_by=lambda gateway: (ServedResource(name="wiki", port=80),) if gateway in self.known else None,
+            trust=lambda: self.trust.to_pem().decode(),
             note=self.notes.append,
             outage_grace=timedelta(seconds=60),
             ping=timedelta(seconds=ping),
