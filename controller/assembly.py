@@ -36,7 +36,9 @@ from controller.directory import DirectoryService
 from controller.errors import StorageError
 from controller.gateways.link import Links
 from controller.gateways.registry import GatewayRegistry
+from controller.identity.by_oidc import ByOidc
 from controller.identity.login import Login
+from controller.identity.oidc import OpenId
 from controller.identity.passwords import Passwords
 from controller.policies.grants import GrantService
 from controller.policies.service import PolicyService
@@ -156,9 +158,13 @@ class Controller:
         self.registry = GatewayRegistry(storage, self.directory, utc_now)
         self.grants = GrantService(self.directory, utc_now)
         self.policies = PolicyService(storage, self.directory, utc_now)
+        self.openid = OpenId(
+            storage=storage, directory=self.directory, sessions=self.sessions, note=note, clock=utc_now,
+            device_limit=settings.device_limit,
+        )  # fmt: skip
         self.login = Login(
             storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
-            domain=settings.domain,
+            domain=settings.domain, further=[ByOidc(self.openid.federation, self.openid.rechecks)],
         )  # fmt: skip
         self.rotation = Rotation(
             storage=storage,
@@ -205,6 +211,7 @@ class Controller:
         """Reachable inside the block."""
         admin = AdminServer(state / SOCKET, commands(self))
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as background:
+            stack.push_async_callback(self.openid.close)
             await self.server.start()
             stack.push_async_callback(self.server.close)
             stack.push_async_callback(self.links.close)
@@ -216,6 +223,7 @@ class Controller:
                 background.create_task(self.sessions.run(self.settings.reevaluate_interval), name="sessions"),
                 background.create_task(self._look(), name="look"),
                 background.create_task(self._sweep(), name="sweep"),
+                background.create_task(self.openid.rechecks.run(), name="rechecks"),
             ]
             async with self.storage.change() as change:
                 change.record(ControllerStarted(controller=self.settings.name, version=version("gloam")))

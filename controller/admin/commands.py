@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from controller.admin.access import access
 from controller.admin.authority import authority
+from controller.admin.federation import federation
 from controller.admin.live import live
 from controller.admin.people import people
 from controller.admin.places import places
@@ -15,10 +16,5 @@ if TYPE_CHECKING:
 
 def commands(controller: "Controller") -> dict[str, Command]:
     """Name → command."""
-    return {
-        **people(controller),
-        **places(controller),
-        **access(controller),
-        **live(controller),
-        **authority(controller),
-    }
+    parts = (people, federation, places, access, live, authority)
+    return {name: command for part in parts for name, command in part(controller).items()}

@@ -55,7 +55,8 @@ class AddGroup(Arguments):
 class MakeInvite(Arguments):
     """`invite`."""
 
-    user: str
+    user: str | None = None
+    provider: str | None = None
     expires: str | None = None
 
 
@@ -114,8 +115,15 @@ def people(controller: "Controller") -> dict[str, Command]:
             raise Refused("bad_duration", str(error), error.fix) from error
         if lifetime is not None and not SHORTEST_INVITE <= lifetime <= LONGEST_INVITE:
             raise Refused("bad_duration", "an invite is good for a minute to 30 days", "write 30m, 24h or 7d")
-        invite = await controller.invites.for_user(asked.user, actor=actor, lifetime=lifetime)
-        return {"invite": encode_invite(invite), "user": asked.user, "expires_at": invite.expires}
+        match asked.user, asked.provider:
+            case str(user), None:
+                invite = await controller.invites.for_user(user, actor=actor, lifetime=lifetime)
+            case None, str(provider):
+                invite = await controller.invites.for_provider(provider, actor=actor, lifetime=lifetime)
+            case _:
+                raise Refused("whom", "an invite is for one user or one provider's people", "name USER or --provider P")
+        document = {"invite": encode_invite(invite), "user": asked.user, "expires_at": invite.expires}
+        return document | ({} if asked.provider is None else {"provider": asked.provider})
 
     async def device_list(_: Nothing, __: str) -> Documents:
         return documents(await devices.list())

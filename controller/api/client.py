@@ -1,4 +1,4 @@
-"""The routes: `POST /v1/enrol` and `/v1/login`, `GET /v1/session`, the gateways' `GET /v1/link`; renewal.py has more.
+"""The routes of devices and gateways: `/v1/enrol`, `login`, `oidc/…`, `session` and `link`; renewal.py has more.
 
 Limits are here, each with its reason; everything else is decided by the services.
 """
@@ -21,10 +21,11 @@ from controller.devices.enrol import Enrolment
 from controller.devices.renewal import Renewals
 from controller.gateways.link import Links
 from controller.identity.login import Login
+from controller.identity.oidc import OpenId
 from controller.sessions.service import Sessions
 from controller.storage.engine import Storage
 from wire.invite import BINDING_BYTES, BINDING_LABEL
-from wire.messages import EnrolRequest, LoginRequest, Message, Refusal
+from wire.messages import EnrolRequest, LoginRequest, Message, OidcBegin, OidcFinish, Refusal
 from wire.tls import export_binding
 
 SESSION_SOCKETS: Final = 8
@@ -44,6 +45,8 @@ class Parts(Protocol):
     def enrolment(self) -> Enrolment: ...  # noqa: D102
     @property
     def login(self) -> Login: ...  # noqa: D102
+    @property
+    def openid(self) -> OpenId: ...  # noqa: D102
     @property
     def sessions(self) -> Sessions: ...  # noqa: D102
     @property
@@ -97,6 +100,18 @@ def application(parts: Parts) -> web.Application:
         reply = await parts.login.login(asked, device=device, source=source_of(request))
         return respond(reply if reply.session is None else reply.model_copy(update={"trust": parts.trust()}))
 
+    @requires(Identity.DEVICE)
+    async def oidc_begin(request: web.Request) -> web.StreamResponse:
+        device = device_of(request)
+        asked = await bodies.read(OidcBegin, request, device)
+        return _answer(await parts.openid.federation.begin(asked, device=device, source=source_of(request)))
+
+    @requires(Identity.DEVICE)
+    async def oidc_finish(request: web.Request) -> web.StreamResponse:
+        device = device_of(request)
+        asked = await bodies.read(OidcFinish, request, device)
+        return respond(await parts.openid.federation.finish(asked, device=device, source=source_of(request)))
+
     sockets = _Sockets()
 
     @requires(Identity.DEVICE)
@@ -114,6 +129,8 @@ def application(parts: Parts) -> web.Application:
     app = guarded(peers, body_bytes=BODY_BYTES)
     app.router.add_post("/v1/enrol", enrol)
     app.router.add_post("/v1/login", login)
+    app.router.add_post("/v1/oidc/begin", oidc_begin)
+    app.router.add_post("/v1/oidc/finish", oidc_finish)
     app.router.add_get("/v1/session", session, allow_head=False)
     app.router.add_get("/v1/link", link, allow_head=False)
     add_renewal(app, parts.renewals, bodies, clock)

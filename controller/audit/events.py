@@ -57,6 +57,7 @@ __all__ = [
     "LoginRefused",
     "LoginSucceeded",
     "Ocsf",
+    "ProviderTrouble",
     "RenewalRefused",
     "SessionEnded",
     "SessionRenewed",
@@ -161,6 +162,7 @@ class InviteCreated(Event):
     purpose: Literal["device", "gateway"]
     user: Text = ""
     gateway: Text = ""
+    provider: Text = ""
     expires_at: AwareDatetime
 
 
@@ -240,6 +242,18 @@ class TotpEnrolled(Event):
     user: Text
     device: UUID | None = None
     source: Text = ""
+
+
+class ProviderTrouble(Event):
+    """An identity provider did not confirm a session: refused it, or could not be asked."""
+
+    ocsf = Ocsf.AUTHENTICATION
+    failure = True
+    kind: Literal["provider.trouble"] = "provider.trouble"
+    provider: Text
+    session: UUID | None = None
+    code: Text
+    detail: Text = ""
 
 
 class SessionStarted(Event):
@@ -328,6 +342,7 @@ AnyEvent = Annotated[
     | LoginSucceeded
     | LoginRefused
     | TotpEnrolled
+    | ProviderTrouble
     | SessionStarted
     | SessionRenewed
     | SessionEnded

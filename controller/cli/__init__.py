@@ -1,6 +1,7 @@
 """`gloam-controller`: the administrators' commands, a file for each handful of nouns.
 
 people.py     user, group, invite, device
+federation.py   provider, user link
 places.py     gateway, resource
 access.py     grant, policy
 live.py       session, audit, status
@@ -12,7 +13,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
-from controller.cli import access, authority, live, people, perimeter, places
+from controller.cli import access, authority, federation, live, people, perimeter, places
 
 app = typer.Typer(
     name="gloam-controller",
@@ -24,10 +25,14 @@ app = typer.Typer(
 )
 app.command("init")(perimeter.init)
 app.command("run")(perimeter.run)
+people.user.command("link")(federation.user_link)
+people.user.command("unlink")(federation.user_unlink)
+people.user.command("links")(federation.user_links)
 app.add_typer(people.user)
 app.add_typer(people.group)
 app.command("invite")(people.invite)
 app.add_typer(people.device)
+app.add_typer(federation.provider)
 app.add_typer(places.gateway)
 app.add_typer(places.resource)
 app.add_typer(access.grant)

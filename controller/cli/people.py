@@ -127,7 +127,11 @@ def group_list(state: State = None, json: Json = False) -> None:
 
 
 def invite(
-    user: str,
+    user: Annotated[str | None, typer.Argument(help="Whose device it will be.")] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option("--provider", help="Instead of USER: whoever of this identity provider logs in on it first."),
+    ] = None,
     expires: Annotated[str | None, typer.Option("--expires", help="How long it is good for: 30m, 24h, 7d.")] = None,
     qr: Annotated[bool, typer.Option("--qr", help="Show it as a QR code as well.")] = False,
     state: State = None,
@@ -137,7 +141,7 @@ def invite(
 
     Example: gloam-controller invite alice --expires 2h
     """
-    document = ask(state, "invite.make", user=user, expires=expires)
+    document = ask(state, "invite.make", user=user, provider=provider, expires=expires)
 
     def human(_: Any) -> None:
         print(document["invite"])  # noqa: T201 - to be copied: no wrapping, no styling

@@ -43,10 +43,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A machine of a person's."""
+    """A machine, of a person's or of nobody's yet."""
 
     id: UUID
-    user_id: UUID
+    user_id: UUID | None
     name: str
     platform: str
     approved_at: datetime | None

@@ -52,12 +52,15 @@ class _Invitation:
     used: bool
     user: User | None
     gateway: Gateway | None
+    issuer: str | None  # whoever logs in there first becomes the device's owner
 
     @property
     def blocked(self) -> bool:
         """Nobody this invite is for may enrol."""
         if self.purpose is InvitePurpose.GATEWAY:
             return self.gateway is None
+        if self.issuer is not None:
+            return False
         return self.user is None or self.user.disabled_at is not None
 
 
@@ -112,7 +115,7 @@ class Enrolment:
         invitation = await self._find(request.invite)
         try:
             invitation = _welcome(invitation, request, binding, now)
-            if invitation.user is not None:
+            if invitation.user is not None or invitation.issuer is not None:
                 return await self._enrol_device(request, invitation, invitation.user, source, now)
             if invitation.gateway is not None:
                 return await self._enrol_gateway(request, invitation, invitation.gateway, source, now)
@@ -140,22 +143,25 @@ class Enrolment:
             used=row.used_at is not None,
             user=user,
             gateway=gateway,
+            issuer=row.issuer,
         )
 
     async def _enrol_device(
-        self, request: EnrolRequest, invitation: _Invitation, user: User, source: str, now: datetime
+        self, request: EnrolRequest, invitation: _Invitation, user: User | None, source: str, now: datetime
     ) -> EnrolReply:
         device, secret = uuid4(), Secret.fresh()
         name = self._authority.name(NameKind.DEVICE, device)
         issued = self._authority.issue(name, request.csr, now=now, lifetime=self._lifetimes.device)
         async with self._storage.change() as change:
             await _consume(change, invitation, now)
-            await _still_allowed(change, user)
-            await self._within_limit(change, user)
+            if user is not None:
+                await _still_allowed(change, user)
+                await self._within_limit(change, user)
             change.db.add(
                 Device(
                     id=device,
-                    user_id=user.id,
+                    user_id=None if user is None else user.id,
+                    issuer=invitation.issuer,
                     name=shown(request.device_name),
                     platform=shown(request.platform),
                     sealed_knock_secret=self._storage.sealer.seal(secret, sealed.device_knock(device)),
@@ -172,7 +178,7 @@ class Enrolment:
             change.record(
                 DeviceEnrolled(
                     device=device,
-                    user=user.name,
+                    user="" if user is None else user.name,
                     invite=invitation.id,
                     name=shown(request.device_name),
                     platform=shown(request.platform),
@@ -182,7 +188,7 @@ class Enrolment:
         self._keys.drop_invite(invitation.id)
         self._keys.put(f"device/{device}", [secret], issued.valid_until)
         await self._changed()
-        return self._reply(str(device), user.name, issued, secret)
+        return self._reply(str(device), "" if user is None else user.name, issued, secret)
 
     async def _enrol_gateway(
         self, request: EnrolRequest, invitation: _Invitation, gateway: Gateway, source: str, now: datetime

@@ -18,7 +18,7 @@ from controller.devices import sealed
 from controller.devices.keys import KnockKeys
 from controller.errors import Refused
 from controller.storage.engine import Change, Storage
-from controller.storage.models import Gateway, User
+from controller.storage.models import Gateway, Provider, User
 from controller.storage.models import Invite as Row
 from wire.invite import Invite, InvitePurpose
 from wire.messages import ControllerAddress
@@ -66,6 +66,20 @@ class Invites:
         self.publish(invite)
         return invite
 
+    async def for_provider(self, name: str, *, actor: str, lifetime: timedelta | None = None) -> Invite:
+        """An invite for one device of whoever logs in on it at this provider first. Raises Refused: no_provider."""
+        async with self._storage.change() as change:
+            issuer = await change.db.scalar(select(Provider.issuer).where(Provider.name == name))
+            if issuer is None:
+                raise Refused(
+                    code="no_provider",
+                    what=f"there is no provider {name}",
+                    fix="see: gloam-controller provider list",
+                )
+            invite = self.add(change, InvitePurpose.DEVICE, name, issuer=issuer, actor=actor, lifetime=lifetime)
+        self.publish(invite)
+        return invite
+
     async def for_gateway(self, name: str, *, actor: str, lifetime: timedelta | None = None) -> Invite:
         """An invite for this gateway, new or joining again. Raises Refused for a gateway there is not."""
         async with self._storage.change() as change:
@@ -91,6 +105,7 @@ class Invites:
         actor: str,
         user_id: UUID | None = None,
         gateway_id: UUID | None = None,
+        issuer: str | None = None,
         lifetime: timedelta | None = None,
     ) -> Invite:
         """Adds an invite to a change of the caller's, who calls `publish` with it once the change is committed."""
@@ -111,6 +126,7 @@ class Invites:
                 purpose=purpose.value,
                 user_id=user_id,
                 gateway_id=gateway_id,
+                issuer=issuer,
                 sealed_secret=self._storage.sealer.seal(invite.secret, sealed.invite_secret(invite.id)),
                 created_at=now,
                 expires_at=invite.expires,
@@ -124,6 +140,7 @@ class Invites:
                 purpose=purpose.value,
                 user=subject if user_id else "",
                 gateway=subject if gateway_id else "",
+                provider=subject if issuer else "",
                 expires_at=invite.expires,
             )
         )

@@ -30,7 +30,7 @@ State = Literal["waiting", "approved", "revoked"]
 
 @dataclass(frozen=True, slots=True)
 class DeviceView:
-    """A device as an administrator sees it."""
+    """A device as an administrator sees it; without a user until somebody of its provider has logged in on it."""
 
     id: UUID
     user: str
@@ -70,10 +70,10 @@ class Devices:
 
     async def list(self) -> Sequence[DeviceView]:
         """Every device, the newest first."""
-        query = select(Device, User.name).join(User, Device.user_id == User.id).order_by(Device.created_at.desc())
+        query = select(Device, User.name).outerjoin(User, Device.user_id == User.id).order_by(Device.created_at.desc())
         async with self._storage.read() as db:
             rows = (await db.execute(query)).all()
-        return [_view(device, user) for device, user in rows]
+        return [_view(device, user or "") for device, user in rows]
 
     async def approve(self, device: UUID, *, actor: str) -> None:
         """Lets a device that waits in. Raises Refused if there is none, or it is revoked."""

@@ -69,6 +69,10 @@ async def _users(db: AsyncSession, groups: dict[str, Group], names: dict[UUID, s
     for user_id, group_id in await db.execute(select(models.Membership.user_id, models.Membership.group_id)):
         group = groups[names[group_id]]
         member[user_id] |= {group.name, *group.ancestors}
+    given = select(models.FederatedMembership.user_id, models.FederatedMembership.group_id)
+    for user_id, group_id in await db.execute(given):
+        group = groups[names[group_id]]
+        member[user_id] |= {group.name, *group.ancestors}
     rows = await db.scalars(select(models.User).order_by(models.User.name))
     return [User(row.id, row.name, row.disabled_at, frozenset(member.get(row.id, ()))) for row in rows]
 

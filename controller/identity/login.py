@@ -47,7 +47,7 @@ class _Asking:
 
 
 class Login:
-    """Answers `POST /v1/login`. `domain` is shown in authenticator apps."""
+    """Answers `POST /v1/login`. `domain` is shown in authenticator apps; `further` methods are judged as well."""
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Login:
         sessions: Sessions,
         passwords: Passwords,
         domain: str,
+        further: Sequence[Method[Any]] = (),
         note: Callable[[Event], None],
         clock: Callable[[], datetime],
     ) -> None:
@@ -64,7 +65,7 @@ class Login:
         self._note = note
         self._clock = clock
         self._by_password = ByPassword(passwords)
-        self._methods: Sequence[Method[Any]] = (self._by_password, ByTotp(storage, domain))
+        self._methods: Sequence[Method[Any]] = (self._by_password, ByTotp(storage, domain), *further)
         self._attempts = Attempts()
         self._at_work: set[UUID] = set()
 
@@ -150,6 +151,8 @@ class Login:
         async def within(change: Change, session: UUID) -> None:
             for each in proved:
                 await each.use(change)
+                if each.begun is not None:
+                    each.begun(change, session)
             change.record(
                 LoginSucceeded(
                     user=account.name,
@@ -160,7 +163,15 @@ class Login:
                 )
             )
 
-        starting = Starting(account.user_id, account.name, asking.device, asking.source, asking.request.csr, methods)
+        starting = Starting(
+            account.user_id,
+            account.name,
+            asking.device,
+            asking.source,
+            asking.request.csr,
+            methods,
+            rules.second_factor_at([(each.methods, each.proved_at) for each in proved], asking.now),
+        )
         try:
             view = await self._sessions.start(starting, within)
         except Lost as lost:

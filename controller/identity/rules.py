@@ -12,6 +12,7 @@ Laws:
    password must not be enough to add another.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -110,9 +111,14 @@ def of_session(methods: frozenset[str]) -> frozenset[str]:
     return methods | {MFA} if suffices(methods) else methods
 
 
+def second_factor_at(proved: Iterable[tuple[frozenset[str], datetime | None]], now: datetime) -> datetime:
+    """How fresh the second factor is, of proofs that suffice: methods of each, and when, if it was not just now."""
+    return max((at or now for methods, at in proved if methods & (SECOND | {MFA})), default=now)
+
+
 def may_enrol(account: Account) -> bool:
     """Whether an authenticator may be set up at login (law 5)."""
-    return not account.set_up - {"password"}
+    return not account.set_up - {"password", "oidc"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ class Starting:
     source: str
     csr: str
     methods: frozenset[str]
+    mfa_at: datetime | None = None  # when the second factor was proved, if not just now
 
 
 @dataclass(frozen=True, slots=True)

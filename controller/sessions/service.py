@@ -157,7 +157,7 @@ class Sessions:
                 device_id=starting.device_id,
                 source=starting.source,
                 started_at=now,
-                mfa_at=now,
+                mfa_at=starting.mfa_at or now,
                 methods=starting.methods,
                 valid_until=issued.valid_until,
                 seen_at=starting.source,

@@ -9,7 +9,18 @@
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, Dialect, ForeignKey, Index, LargeBinary, MetaData, String, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -109,6 +120,54 @@ class Totp(Base):
     last_step: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class Provider(Base):
+    """An OpenID provider, as administrators registered it. Identities belong to its issuer, not to this row."""
+
+    __tablename__ = "provider"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    issuer: Mapped[str] = mapped_column(Text, unique=True)
+    client_id: Mapped[str] = mapped_column(Text)
+    sealed_secret: Mapped[bytes | None]
+    settings: Mapped[str] = mapped_column(Text)  # JSON (identity/oidc/providers.py)
+    created_at: Mapped[datetime]
+
+
+class FederatedIdentity(Base):
+    """Who a user is at an issuer: issuer and subject, never a name or an address."""
+
+    __tablename__ = "federated_identity"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    issuer: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
+    created_at: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("issuer", "subject", name="uq_federated_identity_issuer"),)
+
+
+class FederatedMembership(Base):
+    """A user in a group, for as long as an issuer says so."""
+
+    __tablename__ = "federated_membership"
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), primary_key=True)
+    group_id: Mapped[UUID] = mapped_column(ForeignKey("user_group.id"), primary_key=True)
+    issuer: Mapped[str] = mapped_column(Text, primary_key=True)
+
+
+class FederatedSession(Base):
+    """A session that an issuer's word began, and what it is asked again with. Gone once the session has ended."""
+
+    __tablename__ = "federated_session"
+    session_id: Mapped[UUID] = mapped_column(
+        ForeignKey("session.id", deferrable=True, initially="DEFERRED"), primary_key=True
+    )  # written in the change that begins the session, and before it
+    issuer: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str]
+    sealed_refresh: Mapped[bytes | None]
+    confirmed_at: Mapped[datetime]  # when the issuer last confirmed it
+    asked_at: Mapped[datetime]  # when it was last asked, answer or none
+
+
 class Group(Base):
     """Users who are granted things together. Groups may be in groups."""
 
@@ -177,6 +236,7 @@ class Invite(Base):
     purpose: Mapped[str] = mapped_column(String(16))  # device, gateway
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"))
     gateway_id: Mapped[UUID | None] = mapped_column(ForeignKey("gateway.id"))
+    issuer: Mapped[str | None] = mapped_column(Text)  # whoever logs in there becomes the device's owner
     sealed_secret: Mapped[bytes]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -184,7 +244,7 @@ class Invite(Base):
 
 
 class Device(Base):
-    """A machine of a person's, with a key of its own.
+    """A machine of a person's, with a key of its own; nobody's until somebody of `issuer` has logged in on it.
 
     From a renewal until its first use there are two of key, certificate and knock secret: those that count, and the
     next ones, which count too and take the place of the others when they are used.
@@ -192,7 +252,8 @@ class Device(Base):
 
     __tablename__ = "device"
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
-    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"), index=True)
+    issuer: Mapped[str | None] = mapped_column(Text)
     name: Mapped[str] = mapped_column(String(64))
     platform: Mapped[str] = mapped_column(String(128))
     sealed_knock_secret: Mapped[bytes]

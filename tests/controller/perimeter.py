@@ -22,7 +22,9 @@ from controller.devices.renewal import Renewals
 from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
 from controller.identity import Login, Passwords, totp
+from controller.identity.by_oidc import ByOidc
 from controller.identity.by_totp import context as totp_context
+from controller.identity.oidc import OpenId
 from controller.sessions import Sessions, SessionTimes
 from controller.storage import Storage
 from controller.storage.models import (
@@ -68,6 +70,7 @@ MAIN = ControllerAddress(
 BINDING = b"b" * 32
 SOURCE = "198.51.100.7"
 PASSWORD = "correct horse"
+PROVIDER_DEADLINE = 0.5  # seconds for one question to an identity provider
 START = datetime.now(UTC).replace(microsecond=0)  # TLS checks certificates by the wall clock
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
@@ -117,6 +120,7 @@ class Perimeter:
     admission: Admission
     passwords: Passwords
     clock: Clock
+    openid: OpenId
     secrets: dict[str, Secret] = field(default_factory=dict)
 
     # what `application` asks for
@@ -301,6 +305,9 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
     )
     links.leases_for = sessions.leases_for
     passwords = Passwords(FAST)
+    openid = OpenId(
+        storage=storage, directory=directory, sessions=sessions, note=note, clock=clock, deadline=PROVIDER_DEADLINE
+    )
 
     async def changed() -> None:
         await directory.reload()
@@ -314,7 +321,13 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
         links=links,
         sessions=sessions,
         login_service=Login(
-            storage=storage, sessions=sessions, passwords=passwords, domain="example.test", note=note, clock=clock
+            storage=storage,
+            sessions=sessions,
+            passwords=passwords,
+            domain="example.test",
+            further=[ByOidc(openid.federation, openid.rechecks)],
+            note=note,
+            clock=clock,
         ),
         enrolment=Enrolment(
             storage=storage,
@@ -350,6 +363,7 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
         admission=admission,
         passwords=passwords,
         clock=clock,
+        openid=openid,
     )
 
 
@@ -360,6 +374,7 @@ async def over(storage: Storage, clock: Clock) -> AsyncIterator[Perimeter]:
     made = await build(storage, clock)
     yield made
     made.passwords.close()
+    await made.openid.close()
 
 
 class Served:

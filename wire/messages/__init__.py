@@ -4,6 +4,7 @@
 - ``session``  devices and the controller: enrolment, and the WebSocket of a live session
 - ``login``    devices and the controller: the login, a conversation of proofs and asks
 - ``renewal``  devices, gateways and the controller: the next certificate, in time or after the last one's end
+- ``oidc``     devices and the controller: a login at an OpenID provider
 - ``link``     a gateway and the controller
 """
 
@@ -40,6 +41,7 @@ from wire.messages.login import (
     BackupCodeProof,
     LoginReply,
     LoginRequest,
+    OidcProof,
     OtpAsk,
     OtpProof,
     PasswordAsk,
@@ -47,6 +49,7 @@ from wire.messages.login import (
     Proof,
     TotpEnrolmentAsk,
 )
+from wire.messages.oidc import OidcBegin, OidcBegun, OidcFinish, OidcFinished
 from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
 from wire.messages.session import (
     Attach,
@@ -135,6 +138,11 @@ __all__ = [
     "LoginRequest",
     "Logout",
     "Message",
+    "OidcBegin",
+    "OidcBegun",
+    "OidcFinish",
+    "OidcFinished",
+    "OidcProof",
     "OtpAsk",
     "OtpProof",
     "PasswordAsk",

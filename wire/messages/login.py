@@ -6,6 +6,7 @@
 """
 
 from typing import Annotated, Final, Literal, Self
+from uuid import UUID
 
 from pydantic import Field, model_validator
 
@@ -37,7 +38,14 @@ class BackupCodeProof(Message):
     code: Annotated[str, Field(max_length=32, repr=False)]
 
 
-Proof = Annotated[PasswordProof | OtpProof | BackupCodeProof, Field(discriminator="type")]
+class OidcProof(Message):
+    """What an OpenID provider said of the person: the login that `/v1/oidc/finish` called proved (oidc.py)."""
+
+    type: Literal["oidc"] = "oidc"
+    login: UUID
+
+
+Proof = Annotated[PasswordProof | OtpProof | BackupCodeProof | OidcProof, Field(discriminator="type")]
 
 
 class PasswordAsk(Message):

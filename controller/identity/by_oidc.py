@@ -1,0 +1,62 @@
+"""Login by the word of an OpenID provider, which `oidc/federation.py` has heard and checked.
+
+The word is used once, in the transaction that makes the session; from then on `oidc/recheck.py` has it confirmed. It is
+one factor (`fed`), or two (`mfa` as well) where the administrator said what the provider says then: as old as the
+person's login there, not as young as this one.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from controller.identity.method import Attempt, Lost, Proved, Refused
+from controller.identity.oidc.federation import Federation
+from controller.identity.oidc.recheck import Rechecks
+from controller.identity.rules import MFA, Told
+from controller.storage.engine import Change
+from controller.storage.models import FederatedIdentity
+from wire.messages import Ask, OidcProof
+
+OVER: Final = Told("login_over", "this login at the provider is over", "run gloam login --oidc again")
+
+
+class ByOidc:
+    """Judges what was proved at a provider."""
+
+    kind: Final = "oidc"
+    second: Final = False
+
+    def __init__(self, federation: Federation, rechecks: Rechecks) -> None:
+        self._federation = federation
+        self._rechecks = rechecks
+
+    async def is_set_up(self, db: AsyncSession, user: UUID) -> bool:
+        """Whether the person is somebody at an issuer."""
+        mine = select(FederatedIdentity.id).where(FederatedIdentity.user_id == user).limit(1)
+        return await db.scalar(mine) is not None
+
+    async def asks(self, attempt: Attempt, proved: frozenset[str]) -> tuple[Ask, ...]:  # noqa: ARG002 - the protocol's
+        """Nothing: it begins with `/v1/oidc/begin`, and whether the person has an identity is not said before."""
+        return ()
+
+    async def check(self, attempt: Attempt, proof: OidcProof) -> Proved | Refused:
+        """What was proved, if it is this account's."""
+        word = self._federation.proved(proof.login, attempt.device)
+        if word is None:
+            return Refused("oidc_over", OVER)
+        if word.user_id != attempt.account.user_id:
+            return Refused("others_identity", OVER)
+
+        heard = word
+
+        async def use(_: Change) -> None:
+            if self._federation.use(proof.login, attempt.device) is None:
+                raise Lost("oidc_over", OVER)
+
+        def begun(change: Change, session: UUID) -> None:
+            self._rechecks.begin(change, session, heard)
+
+        methods = {"fed"} if word.second_factor_at is None else {"fed", MFA}
+        return Proved(frozenset(methods), use, begun, word.second_factor_at)

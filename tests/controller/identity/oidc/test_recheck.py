@@ -1,0 +1,115 @@
+"""Sessions are confirmed by the provider, again and again."""
+
+from sqlalchemy import select
+
+from controller.identity.oidc.recheck import _context
+from controller.storage.models import FederatedSession
+from tests.controller.identity.oidc.signer import says
+from tests.controller.identity.oidc.world import MFA, World
+
+
+async def logged_in(world: World, **claims: object) -> None:
+    world.signer.claims = {**MFA, "groups": ["Engineering"], **claims}
+    assert (await world.login(await world.proved())).status == "done"
+    world.signer.claims.pop("auth_time", None)
+
+
+async def later(world: World, **time: float) -> int:
+    """How often the provider was asked for tokens at the next look."""
+    before = world.signer.asked.count("/token")
+    world.perimeter.clock.pass_(**time)
+    await world.perimeter.openid.rechecks.sweep()
+    return world.signer.asked.count("/token") - before
+
+
+async def ended(world: World) -> tuple[str, str]:
+    [event] = await world.perimeter.events("session.ended")
+    return event.code, event.detail  # type: ignore[attr-defined]
+
+
+async def test_groups_follow_the_provider(world: World) -> None:
+    await logged_in(world)
+    assert await world.groups() == {"staff"}
+    assert await later(world, minutes=9) == 0
+    world.signer.claims["groups"] = []
+    assert await later(world, minutes=2) == 1
+    assert await world.groups() == frozenset()
+    assert world.signer.forms[-1]["refresh_token"] == "refresh-1"
+    assert await later(world, minutes=11) == 1
+    assert world.signer.forms[-1]["refresh_token"] == "refresh-2"  # each answer's token replaces the one before
+
+
+async def test_the_refresh_token_is_sealed_and_goes_with_the_session(world: World) -> None:
+    await logged_in(world)
+    storage = world.perimeter.storage
+    async with storage.read() as db:
+        row = (await db.scalars(select(FederatedSession))).one()
+    assert row.sealed_refresh is not None
+    assert b"refresh" not in row.sealed_refresh
+    assert storage.sealer.open(row.sealed_refresh, _context(row.session_id)).reveal() == b"refresh-1"
+    await world.perimeter.sessions.end(row.session_id, "logged_out", "", "alice")
+    await world.perimeter.openid.rechecks.sweep()
+    async with storage.read() as db:
+        assert (await db.scalars(select(FederatedSession))).all() == []
+
+
+async def test_a_refused_refresh_ends_the_session_and_says_why(world: World) -> None:
+    await logged_in(world)
+    world.signer.refusal = (400, {"error": "invalid_grant"})
+    await later(world, minutes=11)
+    assert await ended(world) == ("provider_refused", "the identity provider corp no longer confirms your login")
+    [event] = await world.perimeter.events("provider.trouble")
+    assert (event.code, event.detail) == ("refused", "it says invalid_grant")  # type: ignore[attr-defined]
+
+
+async def test_a_bad_token_at_a_refresh_ends_the_session(world: World) -> None:
+    await logged_in(world)
+    world.signer.claims["sub"] = "u-2"
+    await later(world, minutes=11)
+    assert (await ended(world))[0] == "provider_refused"
+
+
+async def test_an_outage_ends_the_session_only_after_the_grace(world: World) -> None:
+    await logged_in(world)
+    world.signer.instead["/token"] = says("{}", 503)
+    for minutes in (11, 11, 11, 11, 11, 11):  # 66 minutes: less than ten and an hour
+        await later(world, minutes=minutes)
+        assert len(await world.perimeter.events("session.ended")) == 0
+    assert len(await world.perimeter.events("provider.trouble")) == 1
+    await later(world, minutes=11)
+    code, sentence = await ended(world)
+    assert code == "provider_unreachable"
+    assert sentence.startswith("the identity provider corp has not confirmed your login since ")
+
+
+async def test_an_outage_that_passes_costs_nothing(world: World) -> None:
+    await logged_in(world)
+    for error in ("invalid_client", "temporarily_unavailable"):
+        world.signer.refusal = (400, {"error": error})
+        await later(world, minutes=11)
+    world.signer.refusal = None
+    assert await later(world, minutes=11) == 1
+    await later(world, minutes=65)
+    assert len(await world.perimeter.events("session.ended")) == 0
+
+
+async def test_without_a_refresh_token_the_session_ends_after_the_grace(world: World) -> None:
+    world.signer.answer["refresh_token"] = None
+    await logged_in(world)
+    assert await later(world, minutes=69) == 0
+    assert len(await world.perimeter.events("session.ended")) == 0
+    await later(world, minutes=2)
+    assert (await ended(world))[0] == "provider_unreachable"
+
+
+async def test_a_removed_provider_and_an_unlinked_identity_end_their_sessions(world: World) -> None:
+    await logged_in(world)
+    assert await world.perimeter.openid.identities.unlink("alice", "corp", actor="admin") == 1
+    assert (await ended(world))[0] == "unlinked"
+    assert await world.groups() == frozenset()
+    await world.perimeter.openid.identities.link("alice", "corp", "u-1", actor="admin")
+    world.perimeter.clock.pass_(minutes=2)
+    await logged_in(world)
+    assert await world.perimeter.openid.providers.remove("corp", actor="admin") == 1
+    assert [event.code for event in await world.perimeter.events("session.ended")][-1] == "provider_removed"  # type: ignore[attr-defined]
+    assert await world.groups() == frozenset()
