@@ -17,6 +17,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from certs.errors import StoreError
+from certs.issue import Issuer
 from certs.store import make_state_directory, write_private
 from certs.verify import spki_sha256
 from console.settings import dump_settings
@@ -31,6 +33,8 @@ from controller.audit.events import ChangeMade
 from controller.authority import create_authority
 from controller.config import CONFIG_FILE, ControllerSettings, database_url
 from controller.errors import SettingsError, StorageError
+from controller.safekeeping.encrypted import Lock
+from controller.safekeeping.root import write_root
 from controller.storage import Sealer, Storage
 from controller.storage.database import parse_database_url, spoken
 from controller.storage.master import FILE, make_master_key
@@ -52,6 +56,7 @@ def initialise_from_options(
     database: str | None,
     name: str,
     environ: Mapping[str, str],
+    root_out: "RootOut | None" = None,
 ) -> dict[str, Any]:
     """What ``gloam-controller init`` does; answers what was made, as a document. Raises CommandError."""
     given = {
@@ -71,47 +76,73 @@ def initialise_from_options(
             f"{option}is not right: {first['msg'].removeprefix('Value error, ')}", "correct it; see --help"
         ) from None
     try:
-        return asyncio.run(_until_stopped(state, settings, environ))
+        return asyncio.run(_until_stopped(state, settings, environ, root_out))
     except asyncio.CancelledError:
         raise StorageError("init was stopped, and left nothing behind", "run it again") from None
 
 
-async def _until_stopped(state: Path, settings: ControllerSettings, environ: Mapping[str, str]) -> dict[str, Any]:
+async def _until_stopped(
+    state: Path, settings: ControllerSettings, environ: Mapping[str, str], root_out: "RootOut | None"
+) -> dict[str, Any]:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await initialise(state, settings, environ)
+    return await initialise(state, settings, environ, root_out)
 
 
-async def initialise(state: Path, settings: ControllerSettings, environ: Mapping[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class RootOut:
+    """Where the root's key goes instead of the database, and how the file is encrypted."""
+
+    path: Path
+    lock: Lock
+
+
+async def initialise(
+    state: Path, settings: ControllerSettings, environ: Mapping[str, str], root_out: RootOut | None = None
+) -> dict[str, Any]:
     """Makes the controller of ``settings`` in ``state``; on StorageError or SettingsError nothing is left."""
     with _place(state) as building:
         url = database_url(settings.database, building)
         try:
             master = Sealer(make_master_key(building, environ))
-            root_sha256 = await _fill(url, master, settings)
+            root_sha256 = await _fill(url, master, settings, root_out)
             try:
                 write_private(building / CONFIG_FILE, (_HEADING + dump_settings(settings)).encode())
                 _move_into_place(building, state)
             except BaseException:
                 await _empty(url)
+                if root_out is not None:
+                    root_out.path.unlink(missing_ok=True)
                 raise
         except StoreError as error:
             raise StorageError(str(error), error.fix) from error
     with suppress(StorageError):  # `run` says the same again, should the database go away just now
         await (await Storage.open(database_url(settings.database, state), master, controller=settings.name)).close()
-    return _document(state, settings, root_sha256)
+    document = _document(state, settings, root_sha256)
+    return document if root_out is None else {**document, "root_key": str(root_out.path)}
 
 
-async def _fill(url: str, sealer: Sealer, settings: ControllerSettings) -> bytes:
+async def _fill(url: str, sealer: Sealer, settings: ControllerSettings, root_out: RootOut | None) -> bytes:
     """The database with its authorities; answers the root's SPKI hash."""
     async with await Storage.create(url, sealer, controller=settings.name, domain=settings.domain) as storage:
+        written = False
+
+        def keep_root(root: Issuer) -> None:
+            nonlocal written
+            if root_out is not None:
+                write_root(root_out.path, root, root_out.lock)
+                written = True
+
+        keep = None if root_out is None else keep_root
         try:
             async with storage.change() as change:
-                trust = create_authority(change.db, sealer, settings.domain, now=datetime.now(UTC))
+                trust = create_authority(change.db, sealer, settings.domain, now=datetime.now(UTC), keep_root=keep)
                 change.record(ChangeMade(actor="init", what="controller.initialised", detail=settings.domain))
         except BaseException:
             await _empty(url)
+            if written and root_out is not None:
+                root_out.path.unlink(missing_ok=True)
             raise
     return spki_sha256(trust.root)
 

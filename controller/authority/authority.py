@@ -225,6 +225,11 @@ def key_context(identifier: UUID) -> str:
     return f"authority/{identifier}/key"
 
 
+def request_context(identifier: UUID) -> str:
+    """Where the sealed key of a request belongs."""
+    return f"authority_request/{identifier}/key"
+
+
 def intermediate_of(row: Row) -> Intermediate:
     """The intermediate of a row."""
     purpose = Purpose(row.purpose)

@@ -12,16 +12,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 
-from certs.issue import Issuer, issue_intermediate
+from certs.errors import BadCertificate
+from certs.issue import Issuer, issue_intermediate, load_private_key, make_csr, new_private_key, private_key_pem
 from certs.names import Purpose
 from controller.audit.events import AuthorityChanged
-from controller.authority.authority import Authority, intermediate_of, open_root, row_of
+from controller.authority.authority import Authority, intermediate_of, open_root, request_context, row_of
 from controller.authority.rules import (
     Intermediate,
     Standing,
@@ -35,7 +36,7 @@ from controller.errors import Refused
 from controller.storage import Storage
 from controller.storage.engine import Change
 from controller.storage.models import Authority as Row
-from controller.storage.models import Device, Gateway, User
+from controller.storage.models import AuthorityRequest, Device, Gateway, User
 
 ACKNOWLEDGE_SECONDS: Final = 5.0
 """How long a command waits for gateways; what comes later, `advance` sees."""
@@ -207,6 +208,53 @@ class Rotation:
                         await self._retire(one, "", "nothing that it signed counts any more")
                 case _:
                     pass
+
+    async def request(self, purpose: Purpose, *, actor: str) -> tuple[bytes, UUID]:
+        """A signing request (PEM) for an intermediate to be, whose key is kept here; replaces an earlier one."""
+        key, identifier = new_private_key(), uuid4()
+        sealed = self._storage.sealer.seal(private_key_pem(key), request_context(identifier))
+        async with self._storage.change() as change:
+            await change.db.execute(delete(AuthorityRequest).where(AuthorityRequest.purpose == str(purpose)))
+            change.db.add(
+                AuthorityRequest(purpose=str(purpose), id=identifier, sealed_key=sealed, created_at=self._clock())
+            )
+            change.record(
+                AuthorityChanged(actor=actor, what="requested", purpose=str(purpose), intermediate=identifier)
+            )
+        return make_csr(key), identifier
+
+    async def install(
+        self, certificate: x509.Certificate, *, actor: str, at_once: bool = False, sure: bool = True
+    ) -> Purpose | View:
+        """Begins with a certificate that the root signed for a request of ours; unless `sure`, only says its purpose.
+
+        Raises Refused: not_ours, bad_certificate, and as `begin` does.
+        """
+        async with self._storage.read() as db:
+            rows = list(await db.scalars(select(AuthorityRequest)))
+        for row in rows:
+            key = load_private_key(self._storage.sealer.open(row.sealed_key, request_context(row.id)))
+            if key.public_key() == certificate.public_key():
+                break
+        else:
+            fix = "gloam-controller ca request PURPOSE --out FILE makes one; a newer request replaces an older"
+            raise Refused("not_ours", "nothing here waits for this certificate", fix)
+        purpose = Purpose(row.purpose)
+        try:
+            of_purpose = self._authority.trust.with_anchor(certificate).anchors[purpose]
+        except BadCertificate as error:
+            raise Refused(
+                "bad_certificate", f"this certificate cannot be used: {error}", "sign the request again"
+            ) from None
+        if certificate not in of_purpose:
+            raise Refused("bad_certificate", f"this certificate is not one for {purpose}", "sign the request again")
+        if not sure:
+            return purpose
+
+        async def used(change: Change) -> None:
+            await change.db.execute(delete(AuthorityRequest).where(AuthorityRequest.purpose == row.purpose))
+
+        return await self.begin(Issuer(certificate, key), purpose, actor=actor, at_once=at_once, also=used)
 
     # Inside
 

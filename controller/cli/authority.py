@@ -1,13 +1,18 @@
 """`gloam-controller ca`: the certificate authority, and how its intermediates are replaced."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.names import Purpose
 from console.errors import CommandError, ExitCode
 from console.output import Output
 from controller.cli.options import Json, State, ask, done, noun
+from controller.cli.passphrases import PassphraseStdin, old_passphrase
 
 ca = noun("ca", "The certificate authority: its root, and one intermediate for each purpose.")
 
@@ -95,3 +100,74 @@ def _warn(losing: list[dict[str, Any]], *, yes: bool) -> None:
         typer.echo(f"loses access: {each['kind']} {each['name']}", err=True)
     if not yes:
         raise CommandError(f"{len(losing)} lose access by this", "add --yes to do it all the same", ExitCode.USAGE)
+
+
+@ca.command("request")
+def ca_request(
+    purpose: Annotated[Purpose, typer.Argument(help="sessions, devices or services.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write; it holds no secret.")],
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Where the root is kept offline: write a request for a new intermediate, to be signed where the root is.
+
+    Example: gloam-controller ca request sessions --out sessions.request
+    """
+    from controller.safekeeping.encrypted import write_new
+
+    document = ask(state, "ca.request", purpose=purpose)
+    write_new(out, document.pop("request").encode() + b"\n", mode=0o644)
+    sentence = (
+        f"{out} written; next, where the root is: gloam-controller ca sign --root FILE --request {out} --out FILE"
+    )
+    done({**document, "file": str(out)}, sentence, as_json=json)
+
+
+@ca.command("sign")
+def ca_sign(
+    root: Annotated[Path, typer.Option("--root", help="The root's file, as init --root-out wrote it.")],
+    request: Annotated[Path, typer.Option("--request", help="What ca request wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: the certificate.")],
+    passphrase_stdin: PassphraseStdin = False,
+    json: Json = False,
+) -> None:
+    """Sign a request with the root. Needs no state, no network and no running controller.
+
+    Example: gloam-controller ca sign --root root.age --request sessions.request --out sessions.pem
+    """
+    from controller.safekeeping.encrypted import read_file, write_new
+    from controller.safekeeping.root import read_root, sign
+
+    asked = read_file(request)
+    signed = sign(read_root(root, old_passphrase(stdin=passphrase_stdin)), asked, now=datetime.now(UTC))
+    write_new(out, signed.certificate.public_bytes(Encoding.PEM), mode=0o644)
+    document = {
+        "purpose": signed.purpose,
+        "sha256": signed.certificate.fingerprint(SHA256()).hex(),
+        "valid_until": signed.certificate.not_valid_after_utc,
+        "file": str(out),
+    }
+    sentence = f"{out} written: an intermediate for {signed.purpose}; next: gloam-controller ca install {out}"
+    done(document, sentence, as_json=json)
+
+
+@ca.command("install")
+def ca_install(
+    file: Annotated[Path, typer.Argument(help="The certificate that ca sign wrote.")],
+    now: Annotated[bool, typer.Option("--now", help="Trust the old one no more, at once: its key was stolen.")] = False,
+    yes: Sure = False,
+    state: State = None,
+    json: Json = False,
+) -> None:
+    """Begin with an intermediate that the root signed offline: from here on it is as with ca rotate.
+
+    Example: gloam-controller ca install sessions.pem
+    """
+    from controller.safekeeping.encrypted import read_file
+
+    certificate = read_file(file).decode(errors="replace")
+    if now:
+        purpose = ask(state, "ca.install", certificate=certificate, sure=False)["purpose"]
+        _warn(ask(state, "ca.losing", purpose=purpose), yes=yes)
+    view = ask(state, "ca.install", certificate=certificate, at_once=now)
+    done(view, _outcome(view), as_json=json)

@@ -1,11 +1,13 @@
 """`gloam-controller init`, `run`: the controller itself."""
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from controller.cli.options import Json, State, controller_state, done
+from controller.cli.passphrases import PassphraseStdin, new_passphrase
 
 
 def init(
@@ -17,6 +19,11 @@ def init(
         str | None, typer.Option("--database", help="A database URL (else SQLite in the state).")
     ] = None,
     name: Annotated[str, typer.Option("--name", help="This controller's name.")] = "main",
+    root_out: Annotated[
+        Path | None,
+        typer.Option("--root-out", help="Keep the root key in this new, encrypted file only."),
+    ] = None,
+    passphrase_stdin: PassphraseStdin = False,
     state: State = None,
     json: Json = False,
 ) -> None:
@@ -24,12 +31,14 @@ def init(
 
     Example: gloam-controller init --domain example.test --listen 192.0.2.1:8443 --knock 192.0.2.1:62201
     """
-    from controller.init import initialise_from_options
+    from controller.init import RootOut, initialise_from_options
+    from controller.safekeeping.encrypted import Lock
 
     directory = controller_state(state)
+    root = None if root_out is None else RootOut(root_out, Lock(new_passphrase(stdin=passphrase_stdin)))
     document = initialise_from_options(
         directory, domain=domain, listen=listen, knock=knock, advertise=advertise, database=database, name=name,
-        environ=os.environ,
+        environ=os.environ, root_out=root,
     )  # fmt: skip
     done(document, f"controller made in {directory}; next: gloam-controller run --state {directory}", as_json=json)
 
