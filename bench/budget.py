@@ -14,7 +14,7 @@ class Budget:
     many_rounds: int
     many_seconds: float  # of traffic, a round, direction and side
     connection_rounds: int
-    connections: int  # a round and side
+    connections: int  # a round, side and manner; a multiple of eight
     memory_tunnels: int
     warm_openings: int
     openings: int
@@ -41,7 +41,7 @@ QUICK = Budget(
     many_rounds=3,
     many_seconds=0.4,
     connection_rounds=3,
-    connections=25,
+    connections=48,
     memory_tunnels=1_000,
     warm_openings=60,
     openings=100,
@@ -59,7 +59,7 @@ QUICK = Budget(
     deadlines={
         "relay": 25,
         "many": 25,
-        "connections": 15,
+        "connections": 25,
         "memory": 40,
         "warm": 15,
         "opening": 10,
@@ -79,7 +79,7 @@ FULL = Budget(
     many_rounds=9,
     many_seconds=1.0,
     connection_rounds=7,
-    connections=50,
+    connections=96,
     memory_tunnels=1_000,
     warm_openings=200,
     openings=200,
@@ -97,7 +97,7 @@ FULL = Budget(
     deadlines={
         "relay": 150,
         "many": 120,
-        "connections": 60,
+        "connections": 90,
         "memory": 60,
         "warm": 30,
         "opening": 15,

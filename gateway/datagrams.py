@@ -17,11 +17,10 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.leases import Refusal
+from gateway.leases import Reach, Refusal
 from gateway.target import explain
 from wire import limits
 from wire.datagrams import Datagrams
-from wire.messages import Permit
 from wire.records import receive_buffer
 from wire.transport import TlsTransport
 
@@ -110,16 +109,16 @@ class UdpRelay:
         self._target.close()
 
 
-async def connect_target(permit: Permit, deadline: float) -> socket.socket | Refusal:
-    """A socket connected to the permit's target, or the refusal its failure is. Nothing is sent by this."""
+async def connect_target(reach: Reach, deadline: float) -> socket.socket | Refusal:
+    """A socket connected to the target, or the refusal its failure is. Nothing is sent by this."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(deadline):
-            found = await loop.getaddrinfo(permit.target.host, permit.target.port, type=socket.SOCK_DGRAM)
+            found = await loop.getaddrinfo(reach.target_host, reach.target_port, type=socket.SOCK_DGRAM)
         return _connected(found)
     except OSError as error:  # TimeoutError and gaierror among them
-        log.warning("no way to the target", resource=permit.resource, target=str(permit.target), error=str(error))
-        return explain(error, permit.resource)
+        log.warning("no way to the target", resource=reach.resource, target=reach.target, error=str(error))
+        return explain(error, reach.resource)
 
 
 def _connected(found: Sequence[Any]) -> socket.socket:

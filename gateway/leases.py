@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 from typing import Literal, NamedTuple
 from uuid import UUID
 
+from console.address import HostPort
 from wire.messages import Lease, Permit, ServedResource
 
 Carried = Literal["tcp", "udp"]
@@ -53,6 +54,11 @@ class Reach(NamedTuple):
     def of(cls, permit: Permit) -> "Reach":
         """The reach of a permit: all of it but the policies behind it."""
         return cls(permit.resource, permit.port, permit.target.host, permit.target.port, permit.protocol)
+
+    @property
+    def target(self) -> str:
+        """HOST:PORT, for logs and status."""
+        return str(HostPort(self.target_host, self.target_port))
 
 
 @dataclass(frozen=True, slots=True)

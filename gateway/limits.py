@@ -68,6 +68,9 @@ COUNT_DEADLINE: Final = 1.0
 REPORTS_KEPT: Final = 10_000
 """Reports kept while the link is down: at about 500 bytes each, 5 MB."""
 
+REPORT_LEISURE: Final = 0.02
+"""Seconds a report waits for those right behind it: what is written together wakes fewer."""
+
 KNOCK_REPORT_PERIOD: Final = 1.0
 """Refused knocks of one key, source and reason are reported as one count this often: a flood costs one message."""
 

@@ -335,6 +335,8 @@ class Link:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limits.KNOCK_REPORT_PERIOD):
                     await self._wake.wait()
+            if self._reports:
+                await asyncio.sleep(limits.REPORT_LEISURE)
 
     def _tell_refused_knocks(self) -> None:
         for report in self._refused_knocks.take(datetime.now(UTC)):

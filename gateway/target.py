@@ -12,9 +12,8 @@ from typing import Final
 
 import structlog
 
-from gateway.leases import Refusal
+from gateway.leases import Reach, Refusal
 from gateway.limits import KEEP_ALIVE
-from wire.messages import Permit
 from wire.relay import Held
 
 log = structlog.get_logger()
@@ -25,15 +24,15 @@ _ASK_OWNER: Final = "try again, or ask whoever runs it"
 _ASK_ADMIN: Final = "ask an administrator to check the resource's target"
 
 
-async def dial_target(permit: Permit, deadline: float) -> asyncio.Transport | Refusal:
-    """A connection to the permit's target that reads nothing yet (`Held`), or the refusal its failure is."""
+async def dial_target(reach: Reach, deadline: float) -> asyncio.Transport | Refusal:
+    """A connection to the target that reads nothing yet (`Held`), or the refusal its failure is."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(deadline):
-            transport, _ = await loop.create_connection(Held, permit.target.host, permit.target.port)
+            transport, _ = await loop.create_connection(Held, reach.target_host, reach.target_port)
     except OSError as error:  # TimeoutError and gaierror among them
-        log.warning("dialling failed", resource=permit.resource, target=str(permit.target), error=str(error))
-        return explain(error, permit.resource)
+        log.warning("dialling failed", resource=reach.resource, target=reach.target, error=str(error))
+        return explain(error, reach.resource)
     keep_alive(transport.get_extra_info("socket"))
     return transport
 

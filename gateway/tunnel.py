@@ -18,9 +18,10 @@ import structlog
 
 from console.address import plain_host
 from gateway.datagrams import UdpRelay, connect_target
-from gateway.leases import Refusal
+from gateway.leases import Reach, Refusal
 from gateway.lifetimes import Age, Lifetimes
 from gateway.target import dial_target
+from gateway.workers.messages import Closed, Declined, Opened
 from wire.connect import (
     BadRequest,
     ConnectRequest,
@@ -31,7 +32,6 @@ from wire.connect import (
     refuse_response,
     upgrade_response,
 )
-from wire.messages import Address, Permit, TunnelClosed, TunnelOpened, TunnelRefused
 from wire.relay import Relay
 from wire.tls import TlsTransport
 
@@ -51,11 +51,10 @@ class Tunnel(asyncio.Protocol):
     __slots__ = (
         "_age",
         "_answer",
+        "_asked",
         "_handshake",
         "_parked",
         "_reason",
-        "_resource",
-        "_source",
         "_task",
         "_tunnels",
         "ended",
@@ -67,17 +66,16 @@ class Tunnel(asyncio.Protocol):
     transport: TlsTransport
     session: UUID
 
-    def __init__(self, tunnels: "Tunnels", id_: UUID, source: Address) -> None:
+    def __init__(self, tunnels: "Tunnels", id_: UUID) -> None:
         self.id = id_
         self._tunnels = tunnels
-        self._source = source
         self._handshake: ServerHandshake | None = None  # once there is something to parse
         self._task: asyncio.Task[None] | None = None  # from its CONNECT until it carries bytes
         self._age = Age(time.monotonic())  # of the verified connection, then of the open tunnel
-        self._answer: asyncio.Future[Permit | Refusal] | None = None  # once it has asked
+        self._answer: asyncio.Future[Reach | Refusal] | None = None  # once it has asked
         self._parked = False
         self._reason = ""
-        self._resource = ""  # once it has asked
+        self._asked = False
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.relay: Relay | UdpRelay | None = None
 
@@ -102,11 +100,11 @@ class Tunnel(asyncio.Protocol):
                 if first:
                     self._tunnels.asking(self)
             case BadRequest() as bad:
-                self._refuse(Refusal(bad.status, bad.error, "bad_request", bad.details), "")
+                self._refuse(Refusal(bad.status, bad.error, "bad_request", bad.details))
             case ConnectRequest() | UdpRequest() as request:
                 self.transport.pause_reading()
                 self._handshake = None
-                self._resource = request.name
+                self._asked = True
                 self._answer = asyncio.get_running_loop().create_future()
                 self._task = self._tunnels.asked(self, request)
                 if self._task is None:
@@ -132,19 +130,19 @@ class Tunnel(asyncio.Protocol):
         if self.relay is not None:
             return
         if self._task is not None:
-            self._resource = ""  # as if it had not asked
+            self._asked = False  # as if it never had
             self.cut("left")
             return
         self.transport.close()
         self._finish("")
 
-    def answer(self, answer: Permit | Refusal) -> None:
-        """What was decided. A refusal may come before the question; a permit counts only for one that asked."""
+    def answer(self, answer: Reach | Refusal) -> None:
+        """What was decided. A refusal may come before the question; a yes counts only for one that asked."""
         if self._answer is not None:
             if not self._answer.done():
                 self._answer.set_result(answer)
         elif isinstance(answer, Refusal) and not self.ended.done():
-            self._refuse(answer, "")
+            self._refuse(answer)
 
     def cut(self, code: str) -> asyncio.Future[str]:
         """Ends it now, whatever it is doing; done when both sockets are closed."""
@@ -170,7 +168,7 @@ class Tunnel(asyncio.Protocol):
         if self.relay is not None:
             return self._look(self.relay, now)
         if self._handshake is not None:
-            self._refuse(_NO_REQUEST, "")
+            self._refuse(_NO_REQUEST)
         elif not self._parked:
             self._parked = True
             self._tunnels.main.parked(self.id)
@@ -214,22 +212,22 @@ class Tunnel(asyncio.Protocol):
         # Here and not in the task: one that is cancelled before its first step never runs.
         if self.relay is None and not self.ended.done():
             self._reason = self._reason or "gateway_stopped"
-            if self._resource:
+            if self._asked:
                 cut = Refusal(403, "http_request_denied", self._reason, "cut before it was open")
-                self._report_refused(cut, self._resource)
+                self._report_refused(cut)
             self.transport.abort()
             self._finish(self._reason)
 
-    async def _serve(self, request: ConnectRequest | UdpRequest, permit: Permit | Refusal) -> None:
-        if isinstance(permit, Refusal):
-            self._refuse(permit, request.name)
+    async def _serve(self, request: ConnectRequest | UdpRequest, answer: Reach | Refusal) -> None:
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
             return
-        dial = connect_target if permit.protocol == "udp" else dial_target
-        plain = await dial(permit, self._tunnels.dial_deadline)
+        dial = connect_target if answer.protocol == "udp" else dial_target
+        plain = await dial(answer, self._tunnels.dial_deadline)
         if isinstance(plain, Refusal):
-            self._refuse(plain, request.name)
+            self._refuse(plain)
             return
-        self._relay(plain, permit, request.rest)
+        self._relay(plain, request.rest)
 
     def _begin(self, plain: asyncio.Transport | socket.socket, rest: bytes) -> Relay | UdpRelay:
         """Answers yes; what follows on the connection is the resource's."""
@@ -239,31 +237,21 @@ class Tunnel(asyncio.Protocol):
         self.transport.write(accept_response())
         return Relay(self.transport, plain, to_plain=rest)
 
-    def _relay(self, plain: asyncio.Transport | socket.socket, permit: Permit, rest: bytes) -> None:
+    def _relay(self, plain: asyncio.Transport | socket.socket, rest: bytes) -> None:
         peer = plain.getpeername() if isinstance(plain, socket.socket) else plain.get_extra_info("peername")
         host, port = peer[:2]
         if self.transport.is_closing():
             plain.close() if isinstance(plain, socket.socket) else plain.abort()
             gone = Refusal(408, "connection_terminated", "client_gone", "the client is gone")
-            self._report_refused(gone, permit.resource)
+            self._report_refused(gone)
             self._finish(gone.code)
             return
         self._age = Age(time.monotonic())
         self.relay = relay = self._begin(plain, rest)
         relay.closed.add_done_callback(self._relay_closed)
         self._tunnels.carrying(self, self._age.next_look(self._limits(relay), self._age.opened))
-        self._tunnels.main.report(
-            TunnelOpened(
-                tunnel=self.id,
-                session=self.session,
-                resource=permit.resource,
-                source=self._source,
-                target=Address(host=plain_host(host), port=port),
-                group=self.transport.get_extra_info("group"),
-                protocol=permit.protocol,
-                at=self._tunnels.now(),
-            )
-        )
+        group = self.transport.get_extra_info("group")
+        self._tunnels.main.report(Opened(self.id, plain_host(host), port, group))
 
     def _relay_closed(self, _closed: asyncio.Future[str]) -> None:
         # Whoever waits for a cut to be in force goes first: a thousand reports take longer than the cuts.
@@ -274,19 +262,9 @@ class Tunnel(asyncio.Protocol):
         if relay is None or self.ended.done():
             return
         reason = relay.reason or self._reason or "broken"
-        self._tunnels.main.report(
-            TunnelClosed(
-                tunnel=self.id,
-                session=self.session,
-                resource=self._resource,
-                bytes_up=relay.bytes_to_plain,
-                bytes_down=relay.bytes_to_tls,
-                seconds=time.monotonic() - self._age.opened,
-                reason=reason,
-                dropped=relay.dropped if isinstance(relay, UdpRelay) else 0,
-                at=self._tunnels.now(),
-            )
-        )
+        dropped = relay.dropped if isinstance(relay, UdpRelay) else 0
+        seconds = time.monotonic() - self._age.opened
+        self._tunnels.main.report(Closed(self.id, relay.bytes_to_plain, relay.bytes_to_tls, seconds, reason, dropped))
         self._finish(reason)
 
     def _finish(self, reason: str) -> None:
@@ -294,10 +272,10 @@ class Tunnel(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(reason)
 
-    def _refuse(self, refusal: Refusal, resource: str) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         self.transport.write(refuse_response(refusal.status, refusal.error, refusal.details))
         self.transport.close()
-        self._report_refused(refusal, resource)
+        self._report_refused(refusal)
         self._finish(refusal.code)
 
     @property
@@ -308,14 +286,5 @@ class Tunnel(asyncio.Protocol):
             return 0, 0, 0
         return relay.bytes_to_plain, relay.bytes_to_tls, relay.dropped if isinstance(relay, UdpRelay) else 0
 
-    def _report_refused(self, refusal: Refusal, resource: str) -> None:
-        self._tunnels.main.report(
-            TunnelRefused(
-                session=self.session,
-                resource=resource[:1024],
-                source=self._source,
-                status=refusal.status,
-                code=refusal.code,
-                at=self._tunnels.now(),
-            )
-        )
+    def _report_refused(self, refusal: Refusal) -> None:
+        self._tunnels.main.report(Declined(self.id, refusal.status, refusal.code))

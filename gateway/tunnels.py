@@ -18,15 +18,14 @@ from uuid import UUID
 
 from gateway import limits
 from gateway.deadlines import Deadlines
-from gateway.leases import Carried, Refusal
+from gateway.leases import Carried, Reach, Refusal
 from gateway.lifetimes import Lifetimes
-from gateway.reports import Report
 from gateway.target import keep_alive
 from gateway.tunnel import Tunnel
+from gateway.workers.messages import Report, Unverified
 from wire.connect import ConnectRequest, UdpRequest
 from wire.errors import TlsRefusal
 from wire.limits import CONNECT_DEADLINE, UDP_IDLE
-from wire.messages import Address, HandshakeRefused, Permit
 from wire.tls import ServerTls, accept_tls
 
 
@@ -91,7 +90,7 @@ class Tunnels:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def accept(self, tunnel: UUID, sock: socket.socket, source: Address) -> None:
+    def accept(self, tunnel: UUID, sock: socket.socket) -> None:
         """One connection through the door; it is ours from here on."""
         self._taken[tunnel] = None
         if self._group is None:
@@ -103,12 +102,12 @@ class Tunnels:
             asyncio.get_running_loop(),
             sock,
             self.tls,
-            lambda: Tunnel(self, tunnel, source),
-            on_refused=self._handshake_refused,
+            lambda: Tunnel(self, tunnel),
+            on_refused=partial(self._handshake_refused, tunnel),
             on_over=partial(self.end, tunnel),
         )
 
-    def answer(self, tunnel: UUID, answer: Permit | Refusal) -> None:
+    def answer(self, tunnel: UUID, answer: Reach | Refusal) -> None:
         """What was decided about a tunnel, asked or not. One that is gone meanwhile needs no answer."""
         if (found := self._taken.get(tunnel)) is not None:
             found.answer(answer)
@@ -191,9 +190,8 @@ class Tunnels:
         if (earliest := self._deadlines.earliest()) is not None:
             self._wake_at(earliest)
 
-    def _handshake_refused(self, refusal: TlsRefusal) -> None:
-        host, port = refusal.source
+    def _handshake_refused(self, tunnel: UUID, refusal: TlsRefusal) -> None:
+        _, port = refusal.source
         if port:
             detail = f"{refusal.sentence} ({refusal.presented})" if refusal.presented else refusal.sentence
-            source = Address(host=host, port=port)
-            self.main.report(HandshakeRefused(source=source, code=refusal.reason, detail=detail[:1024], at=self.now()))
+            self.main.report(Unverified(tunnel, refusal.reason, detail[:1024]))

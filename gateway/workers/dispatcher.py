@@ -19,27 +19,30 @@ import structlog
 
 from gateway import limits
 from gateway.backoff import Backoff
-from gateway.leases import Carried, Cut, Refusal
+from gateway.leases import Carried, Cut, Reach, Refusal
 from gateway.reports import Report
 from gateway.workers.channel import Breach
 from gateway.workers.ledger import Connection, Impossible, Ledger
 from gateway.workers.messages import (
     Asks,
+    Closed,
     Counted,
     CutDone,
+    Declined,
     Ended,
+    Opened,
     Parked,
     Ready,
     Reloaded,
     Start,
-    Told,
     ToMain,
+    Unverified,
     Verified,
 )
 from gateway.workers.worker import Worker
 from spa.door import reset
 from spa.source import Source
-from wire.messages import Address, HandshakeRefused, Permit, TunnelClosed, TunnelOpened, TunnelRefused
+from wire.messages import Permit
 
 log = structlog.get_logger()
 
@@ -109,7 +112,7 @@ class Dispatcher:
             return
         tunnel = uuid4()
         self._ledger.take(tunnel, worker.number, source, self._loop.time())
-        worker.take(tunnel, sock, Address.model_construct(host=str(source.address), port=source.port))
+        worker.take(tunnel, sock)
 
     def cut(self, cut: Cut) -> list[asyncio.Future[str]]:
         """Cuts the session's tunnels that reach nothing in `cut.kept`; the futures are done when they are gone."""
@@ -210,39 +213,22 @@ class Dispatcher:
 
     def gone(self, worker: Worker) -> None:
         """`worker.Owner`."""
-        lost = self._ledger.lose(worker.number)
-        tunnels = [each for each in lost if each.opened is not None]
         now = self._loop.time()
+        tunnels, connections = self._ledger.lose(worker.number, LOST, now, datetime.now(UTC))
         for each in tunnels:
-            self._tell_lost(each, now)
+            self._report(each)
         self._changed.set()
         slot = next(slot for slot in self._slots if slot.worker is worker)
         slot.worker = None
         if self._stopping:
             return
         self.workers_lost += 1
-        log.error("worker lost", pid=worker.pid, why=worker.how_it_ended, tunnels=len(tunnels), connections=len(lost))
+        log.error("worker lost", pid=worker.pid, why=worker.how_it_ended, tunnels=len(tunnels), connections=connections)
         if now - worker.began >= limits.WORKER_STABLE:
             slot.backoff = slot.backoff.worked()
             self._fill(slot)
         else:
             self._fill_later(slot, Backoff.failed)
-
-    def _tell_lost(self, connection: Connection, now: float) -> None:
-        opened = connection.opened
-        if opened is not None:
-            self._report(
-                TunnelClosed(
-                    tunnel=opened.tunnel,
-                    session=opened.session,
-                    resource=opened.resource,
-                    bytes_up=connection.bytes_up,  # as far as the worker was asked: it counted exactly, and is gone
-                    bytes_down=connection.bytes_down,
-                    seconds=max(0.0, now - connection.since),
-                    reason=LOST,
-                    at=datetime.now(UTC),
-                )
-            )
 
     def _choose(self) -> Worker | None:
         overdue = self._loop.time() - limits.WORKER_SILENCE
@@ -279,8 +265,8 @@ class Dispatcher:
                 self._leave(self._ledger.park(worker.number, tunnel))
             case Asks():
                 self._answer(worker, message)
-            case Told(report=report):
-                self._told(worker, report)
+            case Opened() | Closed() | Declined() | Unverified():
+                self._told(worker, message)
             case Ended(tunnel=tunnel):
                 self._ledger.end(worker.number, tunnel)
                 self._changed.set()
@@ -293,28 +279,32 @@ class Dispatcher:
                 assert_never(message)
 
     def _answer(self, worker: Worker, asks: Asks) -> None:
-        connection = self._ledger.ask(worker.number, asks.tunnel)
+        connection = self._ledger.ask(worker.number, asks)
         if connection is None:
             return
         answer = self._permits(connection.session, connection.source.key_ids, asks.name, asks.port, asks.protocol)
-        if isinstance(answer, Permit):
-            self._ledger.permit(connection, answer)
-        worker.answer(asks.tunnel, answer)
+        if isinstance(answer, Refusal):
+            worker.answer(asks.tunnel, answer)
+            return
+        reach = Reach.of(answer)  # the policies behind it are the controller's business, and of any length
+        self._ledger.permit(connection, reach)
+        worker.answer(asks.tunnel, reach)
 
-    def _told(self, worker: Worker, report: TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused) -> None:
-        match report:
-            case TunnelOpened():
-                self._ledger.open_tunnel(worker.number, report, self._loop.time())
+    def _told(self, worker: Worker, said: Opened | Closed | Declined | Unverified) -> None:
+        at = datetime.now(UTC)
+        match said:
+            case Opened():
+                self._report(self._ledger.opened(worker.number, said, self._loop.time(), at))
                 self.opened += 1
-            case TunnelClosed():
-                self._ledger.close_tunnel(worker.number, report)
-            case TunnelRefused():
+            case Closed():
+                self._report(self._ledger.closed(worker.number, said, at))
+            case Declined():
+                self._report(self._ledger.declined(worker.number, said, at))
                 self.refused += 1
-            case HandshakeRefused():
-                pass
+            case Unverified():
+                self._report(self._ledger.unverified(worker.number, said, at))
             case _:
-                assert_never(report)
-        self._report(report)
+                assert_never(said)
 
     # Inside
 

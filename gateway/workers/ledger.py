@@ -7,19 +7,22 @@
    will be judged by the new lease if there is one.
 4. A worker speaks of its own connections alone and in their order: verified once, asks once, opens what was permitted.
    Anything else raises `Impossible`: a worker that says it is not to be trusted with anything any more.
+   Whose tunnel it is and to what is the ledger's to say: reports to the controller are made here.
 5. Once it is closed nobody who has not asked stays: a gateway that drains opens no tunnel any more.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from gateway import limits
 from gateway.leases import Cut, Reach, Refusal
 from gateway.parked import Parked
+from gateway.workers.messages import Asks, Closed, Declined, Opened, Unverified
 from spa.source import Source
-from wire.messages import Permit, TunnelClosed, TunnelOpened
+from wire.messages import Address, HandshakeRefused, TunnelClosed, TunnelOpened, TunnelRefused
 
 _TOO_MANY: Final = Refusal(
     503, "connection_limit_reached", "too_many_tunnels", "this gateway has all the tunnels it takes", "try again later"
@@ -47,13 +50,18 @@ class Connection:
     session: UUID = _NOBODY
     counted: bool = False  # against the limits
     refused: bool = False
-    asked: bool = False
+    asked: str | None = None  # for this name
     reach: Reach | None = None
     opened: TunnelOpened | None = None
     since: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
     dropped: int = 0  # datagrams
+
+    @property
+    def address(self) -> Address:
+        """Where its client is, for reports."""
+        return Address(host=str(self.source.address), port=self.source.port)
 
 
 @dataclass(slots=True)
@@ -149,7 +157,7 @@ class Ledger:
     def park(self, worker: int, tunnel: UUID) -> list[Connection]:
         """A verified connection asks for nothing; who has to leave for it, or that it has to itself."""
         connection = self._find(worker, tunnel)
-        if connection.session is _NOBODY or connection.asked or connection in self._parked:
+        if connection.session is _NOBODY or connection.asked is not None or connection in self._parked:
             raise Impossible("a connection was parked before it was verified, after it asked, or twice")
         if connection.refused:
             return []
@@ -158,40 +166,73 @@ class Ledger:
             self._let_go(each)
         return leaving
 
-    def ask(self, worker: int, tunnel: UUID) -> Connection | None:
+    def ask(self, worker: int, asks: Asks) -> Connection | None:
         """The connection that asks; None if it was refused meanwhile and needs no answer."""
-        connection = self._find(worker, tunnel)
-        if connection.session is _NOBODY or connection.asked:
+        connection = self._find(worker, asks.tunnel)
+        if connection.session is _NOBODY or connection.asked is not None:
             raise Impossible("a connection asked before it was verified, or twice")
         self._parked.discard(connection)
-        connection.asked = True
+        connection.asked = asks.name
         self._asked += 1
         return None if connection.refused else connection
 
-    def permit(self, connection: Connection, permit: Permit) -> None:
+    def permit(self, connection: Connection, reach: Reach) -> None:
         """The answer was yes."""
-        connection.reach = Reach.of(permit)
+        connection.reach = reach
 
-    def open_tunnel(self, worker: int, report: TunnelOpened, now: float) -> None:
+    # What the controller hears of them
+
+    def opened(self, worker: int, said: Opened, now: float, at: datetime) -> TunnelOpened:
         """Bytes may flow."""
-        connection = self._find(worker, report.tunnel)
+        connection = self._find(worker, said.tunnel)
         reach = connection.reach
         if reach is None or connection.opened is not None:
             raise Impossible("a tunnel was opened without a permit, or twice")
-        if (report.session, report.resource) != (connection.session, reach.resource):
-            raise Impossible("a tunnel was opened to something else than was permitted")
-        connection.opened = report
+        connection.opened = report = TunnelOpened(
+            tunnel=said.tunnel,
+            session=connection.session,
+            resource=reach.resource,
+            source=connection.address,
+            target=Address(host=said.host, port=said.port),
+            group=said.group,
+            protocol=reach.protocol,
+            at=at,
+        )
         connection.since = now
         self._open += 1
+        return report
 
-    def close_tunnel(self, worker: int, report: TunnelClosed) -> None:
+    def closed(self, worker: int, said: Closed, at: datetime) -> TunnelClosed:
         """No more bytes flow."""
-        connection = self._find(worker, report.tunnel)
-        opened = connection.opened
-        if opened is None or (report.session, report.resource) != (opened.session, opened.resource):
+        connection = self._find(worker, said.tunnel)
+        if connection.opened is None:
             raise Impossible("a tunnel was closed that was not open")
+        counts = (said.bytes_up, said.bytes_down, said.dropped)
+        report = _closed(connection.opened, counts, said.seconds, said.reason, at)
         connection.opened = None
         self._open -= 1
+        return report
+
+    def declined(self, worker: int, said: Declined, at: datetime) -> TunnelRefused:
+        """Whoever asked, or should have, was answered with a refusal."""
+        connection = self._find(worker, said.tunnel)
+        if connection.session is _NOBODY or connection.opened is not None:
+            raise Impossible("a connection was refused a tunnel before it was verified, or after it had one")
+        return TunnelRefused(
+            session=connection.session,
+            resource=connection.asked or "",
+            source=connection.address,
+            status=said.status,
+            code=said.code,
+            at=at,
+        )
+
+    def unverified(self, worker: int, said: Unverified, at: datetime) -> HandshakeRefused:
+        """The peer did not prove who it is."""
+        connection = self._find(worker, said.tunnel)
+        if connection.session is not _NOBODY:
+            raise Impossible("a handshake was refused that was over")
+        return HandshakeRefused(source=connection.address, code=said.code, detail=said.detail, at=at)
 
     def count(self, worker: int, tunnel: UUID, up: int, down: int, dropped: int) -> None:
         """How much went through a tunnel so far. It may have ended before this was read."""
@@ -216,7 +257,7 @@ class Ledger:
     def close(self) -> list[Connection]:
         """Takes nobody in any more; who has to leave."""
         self._closed = True
-        leaving = [each for each in self if each.session is not _NOBODY and not (each.asked or each.refused)]
+        leaving = [each for each in self if each.session is not _NOBODY and each.asked is None and not each.refused]
         for each in leaving:
             self._let_go(each)
         return leaving
@@ -234,14 +275,20 @@ class Ledger:
         """Every connection there is, by worker."""
         return {worker: list(share.all) for worker, share in self._shares.items()}
 
-    def lose(self, worker: int) -> list[Connection]:
-        """A worker is gone, and with it what it had: all that, as it was."""
-        share = self._shares.pop(worker, _Share())
-        lost = list(share.all.values())
-        for connection in lost:
-            self._forget(connection)
-            self._open -= connection.opened is not None
-        return lost
+    def lose(self, worker: int, code: str, now: float, at: datetime) -> tuple[list[TunnelClosed], int]:
+        """A worker is gone: its tunnels, closed with `code` at `now`, and how many connections it had in all.
+
+        What went through them is known as far as it was counted: the worker counted exactly, and is gone.
+        """
+        lost = self._shares.pop(worker, _Share()).all.values()
+        closed = []
+        for each in lost:
+            self._forget(each)
+            if each.opened is not None:
+                self._open -= 1
+                counts = (each.bytes_up, each.bytes_down, each.dropped)
+                closed.append(_closed(each.opened, counts, max(0.0, now - each.since), code, at))
+        return closed, len(lost)
 
     # Inside
 
@@ -268,7 +315,7 @@ class Ledger:
 
     def _forget(self, connection: Connection) -> None:
         del self._all[connection.tunnel]
-        self._asked -= connection.asked
+        self._asked -= connection.asked is not None
         self._uncount(connection)
 
     def _uncount(self, connection: Connection) -> None:
@@ -280,3 +327,20 @@ class Ledger:
             del mine[connection.tunnel]
             if not mine:
                 del self._sessions[connection.session]
+
+
+def _closed(
+    opened: TunnelOpened, counts: tuple[int, int, int], seconds: float, reason: str, at: datetime
+) -> TunnelClosed:
+    up, down, dropped = counts
+    return TunnelClosed(
+        tunnel=opened.tunnel,
+        session=opened.session,
+        resource=opened.resource,
+        bytes_up=up,
+        bytes_down=down,
+        seconds=seconds,
+        reason=reason,
+        dropped=dropped,
+        at=at,
+    )

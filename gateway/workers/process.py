@@ -24,10 +24,9 @@ from certs.names import Purpose
 from certs.store import IdentityStore, Trust
 from console.logs import configure_logs
 from gateway.config import IDENTITY, TRUST
-from gateway.leases import Carried, Refusal
+from gateway.leases import Carried
 from gateway.lifetimes import Lifetimes
 from gateway.loop import new_event_loop
-from gateway.reports import Report
 from gateway.tunnels import Tunnels
 from gateway.workers.channel import Channel, first_packet
 from gateway.workers.messages import (
@@ -39,20 +38,21 @@ from gateway.workers.messages import (
     CutTunnels,
     Ended,
     Leave,
+    Opened,
     Parked,
     Permitted,
     Ready,
     Refused,
     Reload,
     Reloaded,
+    Report,
     Start,
     Take,
-    Told,
     ToWorker,
     Verified,
+    read_start,
     to_worker,
 )
-from wire.messages import TunnelOpened
 from wire.tls import ServerTls
 
 log = structlog.get_logger()
@@ -96,17 +96,14 @@ class Process:
     def _on_message(self, message: ToWorker, sock: socket.socket | None) -> None:
         match message:
             case Take() if sock is not None:
-                # The channel closes what it handed over; the connection needs a file of its own.
-                taken = socket.socket(fileno=sock.detach())
-                taken.setblocking(False)  # noqa: FBT003 - the socket module's own way
-                self._tunnels.accept(message.tunnel, taken, message.source)
+                sock.setblocking(False)  # noqa: FBT003 - the socket module's own way
+                self._tunnels.accept(message.tunnel, sock)
             case Take():
                 raise AssertionError("the channel hands over every socket announced")
             case Permitted():
-                self._tunnels.answer(message.tunnel, message.permit)
+                self._tunnels.answer(message.tunnel, message.reach)
             case Refused():
-                refusal = Refusal(message.status, message.error, message.code, message.sentence, message.fix)
-                self._tunnels.answer(message.tunnel, refusal)
+                self._tunnels.answer(message.tunnel, message.refusal)
             case Leave():
                 self._tunnels.leave(message.tunnel)
             case CutTunnels():
@@ -125,7 +122,7 @@ class Process:
     async def _confirm(self, number: int, ended: list[asyncio.Future[str]]) -> None:
         if ended:
             await asyncio.wait(ended)
-        self._channel.send(CutDone(number=number))
+        self._channel.send(CutDone(number))
 
     def _count(self, number: int) -> None:
         counts = self._tunnels.byte_counts()
@@ -150,25 +147,25 @@ class Process:
 
     def verified(self, tunnel: UUID, session: UUID) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Verified(tunnel=tunnel, session=session), at_leisure=True)
+        self._channel.send(Verified(tunnel, session), at_leisure=True)
 
     def parked(self, tunnel: UUID) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Parked(tunnel=tunnel))
+        self._channel.send(Parked(tunnel))
 
     def asks(self, tunnel: UUID, name: str, port: int, protocol: Carried) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Asks(tunnel=tunnel, name=name, port=port, protocol=protocol))
+        self._channel.send(Asks(tunnel, name, port, protocol))
 
     def report(self, report: Report) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Told(report=report), at_leisure=True)
-        if isinstance(report, TunnelOpened):
+        self._channel.send(report, at_leisure=True)
+        if isinstance(report, Opened):
             self._channel.flush()  # whatever becomes of this process, what went through it was heard of
 
     def ended(self, tunnel: UUID) -> None:
         """`gateway.tunnels.Main`."""
-        self._channel.send(Ended(tunnel=tunnel), at_leisure=True)
+        self._channel.send(Ended(tunnel), at_leisure=True)
 
 
 def _memory_bytes() -> int:
@@ -197,7 +194,7 @@ def main(arguments: list[str]) -> int:
         state, descriptor = arguments
         sock = socket.socket(fileno=int(descriptor))
         sock.set_inheritable(False)
-        start = Start.model_validate_json(first_packet(sock))
+        start = read_start(first_packet(sock))
     except (ValueError, OSError):
         sys.stderr.write("a worker is started by the gateway itself; use: gloam-gateway run\n")
         return 2

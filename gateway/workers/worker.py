@@ -19,7 +19,7 @@ from uuid import UUID
 import structlog
 
 from gateway import limits
-from gateway.leases import Refusal
+from gateway.leases import Reach, Refusal
 from gateway.workers.channel import GONE, Channel, pair
 from gateway.workers.messages import (
     MAX_NAMED,
@@ -36,9 +36,10 @@ from gateway.workers.messages import (
     Start,
     Take,
     ToMain,
+    encode,
+    packet_of,
     to_main,
 )
-from wire.messages import Address, Permit
 
 log = structlog.get_logger()
 
@@ -77,7 +78,7 @@ class Worker:
         self._questions = 0
         ours, theirs = pair()
         try:
-            ours.send(start.model_dump_json().encode())
+            ours.send(packet_of([encode(start)]))
             self._process = _spawn(state, theirs)
         except BaseException:
             ours.close()
@@ -112,31 +113,19 @@ class Worker:
 
     # What it is told
 
-    def take(self, tunnel: UUID, sock: socket.socket, source: Address) -> None:
+    def take(self, tunnel: UUID, sock: socket.socket) -> None:
         """This connection is its own from here on."""
         self.last_taken = self._loop.time()
-        self._channel.send(Take(tunnel=tunnel, source=source), sock)
+        self._channel.send(Take(tunnel), sock)
 
-    def answer(self, tunnel: UUID, answer: Permit | Refusal) -> None:
+    def answer(self, tunnel: UUID, answer: Reach | Refusal) -> None:
         """Yes or no to a connection."""
-        if isinstance(answer, Permit):
-            # The policies behind it are the controller's business, and of any length.
-            self._channel.send(Permitted(tunnel=tunnel, permit=answer.model_copy(update={"policies": ()})))
-            return
-        self._channel.send(
-            Refused(
-                tunnel=tunnel,
-                status=answer.status,
-                error=answer.error,
-                code=answer.code,
-                sentence=answer.sentence,
-                fix=answer.fix,
-            )
-        )
+        said = Refused(tunnel, answer) if isinstance(answer, Refusal) else Permitted(tunnel, answer)
+        self._channel.send(said)
 
     def leave(self, tunnel: UUID) -> None:
         """The place of this one is needed, and it has asked for nothing."""
-        self._channel.send(Leave(tunnel=tunnel))
+        self._channel.send(Leave(tunnel))
 
     def cut(self, tunnels: Sequence[UUID], code: str) -> Iterator[Ended]:
         """Ends these; each future is done once what it stands for is gone, the worker's own end included."""
@@ -145,14 +134,14 @@ class Worker:
             ended: Ended = self._loop.create_future()
             late = self._loop.call_later(limits.CUT_CERTAIN, self.kill, "it did not confirm a cut in time")
             self._cuts[number] = (ended, late)
-            self._channel.send(CutTunnels(number=number, tunnels=tuple(tunnels[start : start + MAX_NAMED]), code=code))
+            self._channel.send(CutTunnels(number, tuple(tunnels[start : start + MAX_NAMED]), code))
             yield ended
 
     def count(self) -> asyncio.Future[None]:
         """Done when everything `Counted` has been heard, or the worker is gone."""
         number = self._next_question()
         counted = self._counts[number] = self._loop.create_future()
-        self._channel.send(CountBytes(number=number))
+        self._channel.send(CountBytes(number))
         return counted
 
     def reload(self) -> Ended:

@@ -75,19 +75,27 @@ def test_without_peers_our_figures_stand_alone() -> None:
 
 def test_connection_rows() -> None:
     samples = [
-        {"side": side, "connections": 10, "cpu_seconds": cpu}
-        for side, cpu in (("gloam", 0.02), ("gloam", 0.04), (KNOCKING, 0.05), ("HAProxy", 0.06))
+        {"side": side, "at_once": at_once, "connections": 10, "cpu_seconds": cpu}
+        for side, at_once, cpu in (
+            ("gloam", 8, 0.02),
+            ("gloam", 8, 0.04),
+            (KNOCKING, 8, 0.05),
+            ("gloam", 1, 0.09),
+            ("HAProxy", 8, 0.06),
+            ("HAProxy", 1, 0.06),
+        )
     ]
     rows = connection_rows(samples)
     assert [(row.ours, row.peer, row.peer_name, row.met) for row in rows] == [
         (3.0, 6.0, "HAProxy", True),
         (5.0, None, "", None),
+        (9.0, 6.0, "HAProxy", None),
     ]
-    assert [(row.ours, row.peer) for row in connection_rows(samples[:3])] == [(3.0, None), (5.0, None)]
+    assert [(row.ours, row.peer) for row in connection_rows(samples[:4])] == [(3.0, None), (5.0, None), (9.0, None)]
 
 
 def test_where_every_connection_knocks_the_row_says_so() -> None:
-    sample = {"side": "gloam", "connections": 10, "cpu_seconds": 0.02, "cloak": "on-demand"}
+    sample = {"side": "gloam", "at_once": 8, "connections": 10, "cpu_seconds": 0.02, "cloak": "on-demand"}
     assert all("every connection" in row.note for row in connection_rows([sample]))
 
 

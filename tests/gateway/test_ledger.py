@@ -13,33 +13,31 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.leases import Cut, Reach, Refusal
 from gateway.workers.ledger import Impossible, Ledger
+from gateway.workers.messages import Asks, Closed, Declined, Opened, Unverified
 from spa.packet import KnockKind
 from spa.source import Source
-from wire.messages import Address, Permit, TunnelClosed, TunnelOpened
 
 SOURCE = Source(ip_address("192.0.2.7"), 4711, frozenset({KnockKind.TUNNEL}), frozenset({"device/1"}))
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 ALICE, BOB = UUID(int=7), UUID(int=8)
-WHERE = Address(host="10.0.0.1", port=80)
-WIKI = Permit(resource="wiki", port=80, target=WHERE, protocol="tcp", policies=())
-SHOP = Permit(resource="shop", port=80, target=WHERE, protocol="tcp", policies=())
+WIKI = Reach("wiki", 80, "10.0.0.1", 80, "tcp")
+SHOP = Reach("shop", 80, "10.0.0.1", 80, "tcp")
 
 
 def t(number: int) -> UUID:
     return UUID(int=number)
 
 
-def opened(tunnel: UUID, session: UUID = ALICE, resource: str = "wiki") -> TunnelOpened:
-    here = Address(host="192.0.2.7", port=4711)
-    return TunnelOpened(
-        tunnel=tunnel, session=session, resource=resource, source=here, target=WHERE, group="X25519", at=AT
-    )
+def asks(number: int) -> Asks:
+    return Asks(t(number), "wiki", 80, "tcp")
 
 
-def closed(tunnel: UUID, session: UUID = ALICE, resource: str = "wiki") -> TunnelClosed:
-    return TunnelClosed(
-        tunnel=tunnel, session=session, resource=resource, bytes_up=1, bytes_down=2, seconds=1, reason="done", at=AT
-    )
+def opened(number: int) -> Opened:
+    return Opened(t(number), "10.0.0.1", 80, "X25519")
+
+
+def closed(number: int) -> Closed:
+    return Closed(t(number), 1, 2, 3.0, "done", 0)
 
 
 def ledger(most: int = 100, most_of_session: int = 100, parked: int = 8) -> Ledger:
@@ -53,19 +51,19 @@ def verified(book: Ledger, number: int, *, worker: int = 1, session: UUID = ALIC
     return refusal
 
 
-def carrying(book: Ledger, number: int, *, worker: int = 1, session: UUID = ALICE, permit: Permit = WIKI) -> None:
+def carrying(book: Ledger, number: int, *, worker: int = 1, session: UUID = ALICE, reach: Reach = WIKI) -> None:
     assert verified(book, number, worker=worker, session=session) is None
-    asking = book.ask(worker, t(number))
+    asking = book.ask(worker, asks(number))
     assert asking is not None
-    book.permit(asking, permit)
-    book.open_tunnel(worker, opened(t(number), session, permit.resource), 1.0)
+    book.permit(asking, reach)
+    book.opened(worker, opened(number), 1.0, AT)
 
 
 def test_a_connection_is_in_the_ledger_until_it_has_ended() -> None:
     book = ledger()
     carrying(book, 1)
     assert (len(book), book.load(1), book.asked, book.open) == (1, 1, 1, 1)
-    book.close_tunnel(1, closed(t(1)))
+    book.closed(1, closed(1), AT)
     assert (len(book), book.load(1), book.asked, book.open) == (1, 1, 1, 0)
     book.end(1, t(1))
     assert (len(book), book.load(1), book.asked, book.open) == (0, 0, 0, 0)
@@ -79,7 +77,7 @@ def test_a_session_has_its_share_over_all_workers() -> None:
     assert refusal is not None
     assert refusal.status == 429
     assert verified(book, 4, worker=3, session=BOB) is None
-    assert book.ask(3, t(3)) is None  # refused already: no second answer
+    assert book.ask(3, asks(3)) is None  # refused already: no second answer
     book.end(3, t(3))
     book.end(2, t(2))
     assert verified(book, 5, worker=1) is None
@@ -98,14 +96,14 @@ def test_a_gateway_has_its_most_over_all_workers() -> None:
     ("kept", "doomed"),
     [
         (frozenset(), {1: [t(1), t(3)], 2: [t(2)]}),
-        (frozenset({Reach.of(SHOP)}), {1: [t(1)]}),
-        (frozenset({Reach.of(SHOP), Reach.of(WIKI)}), {}),
+        (frozenset({SHOP}), {1: [t(1)]}),
+        (frozenset({SHOP, WIKI}), {}),
     ],
 )
 def test_a_cut_names_what_may_not_live_on(kept: frozenset[Reach], doomed: dict[int, list[UUID]]) -> None:
     book = ledger()
     carrying(book, 1, worker=1)
-    carrying(book, 2, worker=2, permit=SHOP)
+    carrying(book, 2, worker=2, reach=SHOP)
     verified(book, 3, worker=1)  # it has not asked: the new lease will judge it, if there is one
     carrying(book, 4, worker=2, session=BOB)
     book.take(t(5), 1, SOURCE, 0.0)
@@ -124,8 +122,8 @@ def test_parked_connections_make_way_and_are_owed_no_answer() -> None:
     assert refusal is None
     assert [each.tunnel for each in leaving] == [t(1)]
     assert book.parked == 1
-    assert book.ask(1, t(1)) is None  # its question crossed the word to leave
-    assert book.ask(2, t(2)) is not None
+    assert book.ask(1, asks(1)) is None  # its question crossed the word to leave
+    assert book.ask(2, asks(2)) is not None
     assert book.parked == 0
     assert book.doomed(Cut(ALICE, "revoked", "")) == {2: [t(2), t(3)]}
     book.end(1, t(1))
@@ -139,7 +137,7 @@ def test_the_oldest_parked_goes_when_there_are_too_many_over_all_workers() -> No
     assert book.park(1, t(1)) == []
     assert [(each.worker, each.tunnel) for each in book.park(2, t(2))] == [(1, t(1))]
     assert verified(book, 3) is None
-    assert book.ask(1, t(3)) is not None
+    assert book.ask(1, asks(3)) is not None
     book.end(2, t(2))
     assert (book.parked, len(book)) == (0, 2)
 
@@ -150,13 +148,12 @@ def test_a_lost_worker_takes_what_it_had_and_no_more() -> None:
     carrying(book, 2, worker=2)
     verified(book, 3, worker=1)
     book.count(1, t(1), 5, 6, 0)
-    lost = book.lose(1)
-    assert [(each.tunnel, each.opened is not None, each.bytes_up, each.bytes_down) for each in lost] == [
-        (t(1), True, 5, 6),
-        (t(3), False, 0, 0),
-    ]
+    (closed,), connections = book.lose(1, "worker_lost", 8.0, AT)
+    told = (closed.tunnel, closed.session, closed.resource, closed.bytes_up, closed.bytes_down, closed.seconds)
+    assert told == (t(1), ALICE, "wiki", 5, 6, 7.0)
+    assert (closed.reason, connections) == ("worker_lost", 2)
     assert (len(book), book.open, book.load(1), book.load(2)) == (1, 1, 0, 1)
-    assert book.lose(1) == []
+    assert book.lose(1, "worker_lost", 8.0, AT) == ([], 0)
     assert verified(book, 4, worker=2) is None
 
 
@@ -172,6 +169,28 @@ def test_who_owes_a_word_longest() -> None:
     assert book.longest_unverified(1) is None
 
 
+def test_what_the_controller_hears_is_the_ledgers_to_say() -> None:
+    """A worker names the tunnel, and what only it can know."""
+    book = ledger()
+    book.take(t(9), 1, SOURCE, 0.0)
+    refused = book.unverified(1, Unverified(t(9), "expired", "it has expired"), AT)
+    assert (refused.source.host, refused.source.port, refused.code) == ("192.0.2.7", 4711, "expired")
+    assert verified(book, 1) is None
+    late = book.declined(1, Declined(t(1), 408, "connect_deadline"), AT)
+    assert (late.session, late.resource, late.status) == (ALICE, "", 408)
+    asking = book.ask(1, asks(1))
+    assert asking is not None
+    no = book.declined(1, Declined(t(1), 403, "no_grant"), AT)
+    assert (no.resource, no.source.host, no.code) == ("wiki", "192.0.2.7", "no_grant")
+    book.permit(asking, WIKI)
+    begun = book.opened(1, opened(1), 1.0, AT)
+    assert (begun.session, begun.resource, begun.protocol, begun.source.port) == (ALICE, "wiki", "tcp", 4711)
+    assert (begun.target.host, begun.group, begun.at) == ("10.0.0.1", "X25519", AT)
+    over = book.closed(1, closed(1), AT)
+    assert (over.session, over.resource, over.bytes_up, over.bytes_down) == (ALICE, "wiki", 1, 2)
+    assert (over.seconds, over.reason) == (3.0, "done")
+
+
 @pytest.mark.parametrize(
     "lie",
     [
@@ -180,14 +199,15 @@ def test_who_owes_a_word_longest() -> None:
         lambda book: book.verify(1, t(2), ALICE),
         lambda book: book.park(1, t(1)),
         lambda book: book.park(1, t(3)),
-        lambda book: book.ask(1, t(1)),
-        lambda book: book.ask(1, t(3)),
-        lambda book: book.open_tunnel(1, opened(t(2)), 1.0),
-        lambda book: book.open_tunnel(1, opened(t(3)), 1.0),
-        lambda book: book.open_tunnel(1, opened(t(4), BOB), 1.0),
-        lambda book: book.open_tunnel(1, opened(t(4), resource="shop"), 1.0),
-        lambda book: book.close_tunnel(1, closed(t(4))),
-        lambda book: book.close_tunnel(1, closed(t(3), resource="shop")),
+        lambda book: book.ask(1, asks(1)),
+        lambda book: book.ask(1, asks(3)),
+        lambda book: book.opened(1, opened(2), 1.0, AT),
+        lambda book: book.opened(1, opened(3), 1.0, AT),
+        lambda book: book.closed(1, closed(4), AT),
+        lambda book: book.closed(2, closed(3), AT),
+        lambda book: book.declined(1, Declined(t(1), 403, "no_grant"), AT),
+        lambda book: book.declined(1, Declined(t(3), 403, "no_grant"), AT),
+        lambda book: book.unverified(1, Unverified(t(2), "expired", ""), AT),
         lambda book: book.end(1, t(3)),
         lambda book: book.end(2, t(1)),
     ],
@@ -198,7 +218,7 @@ def test_a_worker_that_lies_is_found_out(lie: Callable[[Ledger], object]) -> Non
     verified(book, 2)
     carrying(book, 3)
     verified(book, 4)
-    asking = book.ask(1, t(4))
+    asking = book.ask(1, asks(4))
     assert asking is not None
     book.permit(asking, WIKI)
     with pytest.raises(Impossible):
@@ -234,18 +254,18 @@ class Workers(RuleBasedStateMachine):
     @rule(worker=any_worker, tunnel=any_tunnel)
     def ask(self, worker: int, tunnel: UUID) -> None:
         def ask() -> None:
-            if (asking := self.book.ask(worker, tunnel)) is not None:
+            if (asking := self.book.ask(worker, Asks(tunnel, "wiki", 80, "tcp"))) is not None:
                 self.book.permit(asking, WIKI)
 
         self.attempt(ask)
 
-    @rule(worker=any_worker, tunnel=any_tunnel, session=any_session)
-    def open(self, worker: int, tunnel: UUID, session: UUID) -> None:
-        self.attempt(lambda: self.book.open_tunnel(worker, opened(tunnel, session), 0.0))
+    @rule(worker=any_worker, number=st.integers(1, 12))
+    def open(self, worker: int, number: int) -> None:
+        self.attempt(lambda: self.book.opened(worker, opened(number), 0.0, AT))
 
-    @rule(worker=any_worker, tunnel=any_tunnel, session=any_session)
-    def close(self, worker: int, tunnel: UUID, session: UUID) -> None:
-        self.attempt(lambda: self.book.close_tunnel(worker, closed(tunnel, session)))
+    @rule(worker=any_worker, number=st.integers(1, 12))
+    def close(self, worker: int, number: int) -> None:
+        self.attempt(lambda: self.book.closed(worker, closed(number), AT))
 
     @rule(worker=any_worker, tunnel=any_tunnel)
     def end(self, worker: int, tunnel: UUID) -> None:
@@ -253,7 +273,7 @@ class Workers(RuleBasedStateMachine):
 
     @rule(worker=any_worker)
     def lose(self, worker: int) -> None:
-        self.book.lose(worker)
+        self.book.lose(worker, "worker_lost", 0.0, AT)
 
     @staticmethod
     def attempt(said: Callable[[], object]) -> None:
@@ -265,7 +285,7 @@ class Workers(RuleBasedStateMachine):
         everything = list(self.book)
         assert len(self.book) == len(everything) == sum(self.book.load(worker) for worker in (1, 2))
         assert self.book.open == sum(each.opened is not None for each in everything)
-        assert self.book.asked == sum(each.asked for each in everything)
+        assert self.book.asked == sum(each.asked is not None for each in everything)
         staying = [each for each in everything if each.counted and not each.refused]
         assert self.book.parked <= 2
         assert len(staying) <= 6
@@ -286,7 +306,7 @@ def test_a_closed_ledger_keeps_who_asked_and_nobody_else() -> None:
     assert verified(book, 2) is None
     book.take(t(3), 1, SOURCE, 0.0)
     assert [each.tunnel for each in book.close()] == [t(2)]
-    assert book.ask(1, t(2)) is None  # its question and the word to leave crossed
+    assert book.ask(1, asks(2)) is None  # its question and the word to leave crossed
     refusal, leaving = book.verify(1, t(3), BOB)
     assert (refusal, [each.tunnel for each in leaving]) == (None, [t(3)])
     for number in (2, 3):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -11,29 +10,40 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import msgspec
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from certs import NameKind
 from certs.store import IdentityStore, make_state_directory, write_public
 from gateway import limits
 from gateway.config import IDENTITY, TRUST
-from gateway.leases import Cut
+from gateway.leases import Cut, Refusal
 from gateway.workers.channel import Breach, Channel, pair
 from gateway.workers.dispatcher import Dispatcher
-from gateway.workers.messages import MAX_PACKET, Asks, Ended, Start, Take, to_main, to_worker
+from gateway.workers.messages import (
+    Asks,
+    CutTunnels,
+    Ended,
+    Message,
+    Ready,
+    Start,
+    Take,
+    encode,
+    packet_of,
+    to_main,
+    to_worker,
+)
 from gateway.workers.messages import Refused as Refusal_
 from spa.packet import KnockKind
 from spa.source import Source, seen_address
 from tests.gateway.tunnel_world import ALICE, BOB, EDGE, KNOCKED, permit
 from wire.connect import Accepted, ClientHandshake, NeedMore, Refused
-from wire.messages import Address, Permit
-from wire.messages.values import Message
+from wire.messages import Permit
 from wire.tls import ClientTls, connect_tls
 
 PATIENCE = 30
@@ -223,7 +233,7 @@ async def test_a_worker_that_lies_is_killed(start_workers: Any, eventually: Any)
     main = await start_workers(1)
     ((worker, _),) = main.workers.workers
     with pytest.raises(Breach):
-        main.workers.heard(worker, Asks(tunnel=uuid4(), name="wiki", port=80, protocol="tcp"))
+        main.workers.heard(worker, Asks(uuid4(), "wiki", 80, "tcp"))
     worker._channel._end("it lied")  # as the channel does with what a handler raises
     await eventually(lambda: main.workers.workers_lost == 1, PATIENCE)
 
@@ -264,12 +274,11 @@ async def test_messages_and_sockets_arrive_in_order_however_many(eventually: Any
     ours, theirs = pair()
     heard, speaker = Heard(theirs), Heard(ours, to_main, None)
     names = [uuid4() for _ in range(3_000)]
-    source = Address(host="192.0.2.1", port=1)
     kept, sent = socket.socketpair()
     for number, name in enumerate(names):
         with_socket = os.dup(sent.fileno()) if number % 10 == 0 else None
         speaker.channel.send(
-            Take(tunnel=name, source=source) if with_socket is not None else wordy(name),
+            Take(name) if with_socket is not None else wordy(name),
             None if with_socket is None else socket.socket(fileno=with_socket),
         )
     await eventually(lambda: len(heard.messages) == len(names), PATIENCE)
@@ -286,25 +295,38 @@ async def test_messages_and_sockets_arrive_in_order_however_many(eventually: Any
 
 
 def wordy(name: Any) -> Message:
-    return Refusal_(tunnel=name, status=403, error="denied", code="no_grant", sentence="s" * 1_000, fix="f" * 1_000)
+    return Refusal_(name, Refusal(403, "denied", "no_grant", "s" * 1_000, "f" * 1_000))
 
 
-TAKE = b'{"type":"take","tunnel":"00000000-0000-0000-0000-000000000001","source":{"host":"192.0.2.1","port":1}}'
+TAKE = encode(Take(UUID(int=1)))
+CUT = encode(CutTunnels(1, (), "x"))
+
+
+def said(*message: object) -> bytes:
+    """A packet with one message of any form."""
+    return packet_of([msgspec.msgpack.encode(message)])
 
 
 @pytest.mark.parametrize(
     ("packet", "sockets"),
     [
         (b"x", 0),
-        (b"{}", 0),
-        (b'[{"type":"unknown"}]', 0),
-        (b'[{"type":"cut","number":1,"tunnels":[],"code":"x","more":1}]', 0),
-        (b'[{"type":"cut","number":-1,"tunnels":[],"code":"x"}]', 0),
-        (b"[" + TAKE + b"]", 0),
-        (b"[" + TAKE + b"]", 2),
-        (b"[]", 1),
-        (b"[" + b" " * MAX_PACKET + b"]", 0),
-        (b"[]", 65),
+        (b"\x80", 0),
+        (TAKE, 1),
+        (said("unknown"), 0),
+        (said("ready"), 0),
+        (said("cut", 1, [], "x", 1), 0),
+        (said("cut", 1, []), 0),
+        (said("cut", -1, [], "x"), 0),
+        (said("cut", 1, [], "x\n"), 0),
+        (said("cut", "1", [], "x"), 0),
+        (packet_of([CUT]) + b"\x90", 0),
+        (packet_of([CUT])[:-1], 0),
+        (packet_of([TAKE]), 0),
+        (packet_of([TAKE]), 2),
+        (packet_of([]), 1),
+        (packet_of([CUT] * 9_000), 0),
+        (packet_of([]), 65),
     ],
 )
 async def test_what_breaks_the_rules_ends_the_conversation(packet: bytes, sockets: int, eventually: Any) -> None:
@@ -321,7 +343,7 @@ async def test_what_breaks_the_rules_ends_the_conversation(packet: bytes, socket
 async def test_the_main_process_takes_no_sockets(eventually: Any) -> None:
     ours, theirs = pair()
     heard = Heard(theirs, to_main, None)
-    socket.send_fds(ours, [b'[{"type":"ready"}]'], [ours.fileno()])
+    socket.send_fds(ours, [packet_of([encode(Ready())])], [ours.fileno()])
     await eventually(lambda: heard.ended, PATIENCE)
     assert heard.messages == []
     heard.channel.close()
@@ -331,35 +353,40 @@ async def test_the_main_process_takes_no_sockets(eventually: Any) -> None:
 async def test_the_last_words_are_heard_before_the_end(eventually: Any) -> None:
     ours, theirs = pair()
     heard = Heard(theirs, to_main, None)
-    heard.channel.send(Ended(tunnel=uuid4()))
+    heard.channel.send(Ended(uuid4()))
     await asyncio.sleep(0)
-    ours.send(b'[{"type":"ready"}]')
+    ours.send(packet_of([encode(Ready())]))
     ours.close()  # with words of the other side unread
     await eventually(lambda: heard.ended, PATIENCE)
-    assert [each.type for each in heard.messages] == ["ready"]
+    assert heard.messages == [Ready()]
     heard.channel.close()
+
+
+words = st.sampled_from(["take", "permitted", "refused", "cut", "verified", "asks", "opened", "counted", "x"])
 
 
 @given(
     st.one_of(
         st.binary(max_size=200),
         st.recursive(
-            st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.sampled_from(["take", "told", "cut"]),
-            lambda inner: (
-                st.lists(inner, max_size=4)
-                | st.dictionaries(
-                    st.sampled_from(["type", "tunnel", "source", "number", "report", "x"]), inner, max_size=4
-                )
-            ),
+            st.none()
+            | st.booleans()
+            | st.integers(-1, 2**64 - 1)
+            | st.floats()
+            | st.text(max_size=20)
+            | words
+            | st.binary(max_size=16),
+            lambda inner: st.lists(inner, max_size=5) | st.dictionaries(words, inner, max_size=4),
             max_leaves=12,
-        ).map(lambda value: json.dumps(value).encode()),
+        ).map(msgspec.msgpack.encode),
     )
 )
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_comes_is_a_list_of_messages_or_the_end(packet: bytes) -> None:
-    for adapter in (to_main, to_worker):
+    for reader in (to_main, to_worker):
         try:
-            messages = adapter.validate_json(packet)
-        except ValidationError:
+            messages = reader.read(packet)
+        except ValueError:
             continue
         assert isinstance(messages, list)
+        assert all(isinstance(each, Message) for each in messages)

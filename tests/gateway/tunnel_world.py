@@ -12,13 +12,14 @@ from uuid import UUID, uuid4
 
 from certs import Name, NameKind, Purpose
 from gateway.enforcement import Enforcement
-from gateway.leases import ControllerTime, Cut, Leases
+from gateway.leases import ControllerTime, Cut, Leases, Reach
 from gateway.tunnels import Tunnels
 from gateway.workers.ledger import Connection, Ledger
+from gateway.workers.messages import Asks, Closed, Declined, Opened, Unverified
 from spa.packet import KnockKind
 from spa.source import Source
 from wire.connect import Accepted, ClientHandshake, NeedMore
-from wire.messages import Address, LeasePut, Permit, TunnelClosed, TunnelOpened
+from wire.messages import Address, LeasePut, Permit
 from wire.tls import ClientTls, ServerTls, connect_tls
 
 EDGE = Name("example.test", NameKind.GATEWAY, "edge")
@@ -92,7 +93,7 @@ class Gateway:
             tunnel = uuid4()
             source = Source(ip_address(host), port, frozenset({KnockKind.TUNNEL}), self.knocked)
             self.ledger.take(tunnel, ONLY, source, 0.0)
-            self.tunnels.accept(tunnel, sock, Address(host=host, port=port))
+            self.tunnels.accept(tunnel, sock)
 
     # What the tunnels say, answered as the main process does
 
@@ -110,20 +111,26 @@ class Gateway:
             self.tunnels.leave(each.tunnel)
 
     def asks(self, tunnel: UUID, name: str, port: int, protocol: Any) -> None:
-        asking = self.ledger.ask(ONLY, tunnel)
+        asking = self.ledger.ask(ONLY, Asks(tunnel, name, port, protocol))
         assert asking is not None
         now = asyncio.get_running_loop().time()
         answer = self.leases.permits(asking.session, asking.source.key_ids, name, port, now, protocol=protocol)
         if isinstance(answer, Permit):
+            answer = Reach.of(answer)
             self.ledger.permit(asking, answer)
         self.tunnels.answer(tunnel, answer)
 
     def report(self, report: Any) -> None:
-        if isinstance(report, TunnelOpened):
-            self.ledger.open_tunnel(ONLY, report, 0.0)
-        if isinstance(report, TunnelClosed):
-            self.ledger.close_tunnel(ONLY, report)
-        self.reports.append(report)
+        at = datetime.now(UTC)
+        match report:
+            case Opened():
+                self.reports.append(self.ledger.opened(ONLY, report, 0.0, at))
+            case Closed():
+                self.reports.append(self.ledger.closed(ONLY, report, at))
+            case Declined():
+                self.reports.append(self.ledger.declined(ONLY, report, at))
+            case Unverified():
+                self.reports.append(self.ledger.unverified(ONLY, report, at))
 
     def ended(self, tunnel: UUID) -> None:
         self.ledger.end(ONLY, tunnel)
