@@ -19,9 +19,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from certs.errors import BadCertificate, MissingFileError, StoreError
 from certs.identity import Identity
 from certs.names import parse_label
+from certs.profile import readable
 from certs.secret import Secret
 from certs.trust import Trust
 
@@ -111,6 +114,12 @@ class IdentityStore:
                 except MissingFileError:
                     continue
         raise StoreError(f"the identity in {chain} is damaged: {problem}", "restore it from a backup, or enrol again")
+
+    def leaf(self, label: str) -> x509.Certificate:
+        """The certificate under ``label``, without its key."""
+        parse_label(label, "label")
+        with readable(f"the certificate of {label}"):
+            return x509.load_pem_x509_certificates(_read(self._paths(label)[-1], private=False))[0]
 
     def exists(self, label: str) -> bool:
         """Whether an identity was saved under ``label``."""

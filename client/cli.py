@@ -86,7 +86,7 @@ def status(state: StateOption = None, json: JsonOption = False) -> None:
     here = _enrolled(state)
     answer: StatusAnswer | None = asyncio.run(ask_status(here))
     output = Output(json=json)
-    document = status_document(here.profile(), answer, here.ended(), here.clock())
+    document = status_document(here, answer)
     output.show(document, lambda _console: tell_status(output, document, answer.session if answer else None))
 
 

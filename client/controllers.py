@@ -116,9 +116,9 @@ class Controllers:
         keep: bool,
     ) -> T:
         name = self._profile.controller_name(controller)
-        tls = ClientTls(self._state.device(), self._state.trust(), name, alpn=(ALPN_HTTP,))
-        secret = self._state.knock_secret()
         for attempt in (0, 1):
+            identity, secret = self._state.device(), self._state.knock_secret()
+            tls = ClientTls(identity, self._state.trust(), name, alpn=(ALPN_HTTP,))
             door = Door(name, controller.tls, controller.knock, KnockKind.CONTROL, self._clock, secret=secret)
             http = aiohttp.ClientSession(
                 connector=connector(door.dial, tls),
@@ -132,8 +132,12 @@ class Controllers:
             except TimeoutError:
                 sentence = f"controller {controller.name} did not answer in time"
                 raise CannotReach("answer", "timeout", sentence, "try again in a moment") from None
-            except (CannotReach, RefusedByController):
+            except CannotReach:
                 raise
+            except RefusedByController:
+                # A renewal may have replaced the certificate between our reading it and the controller's judging it.
+                if attempt or self._state.device().leaf == identity.leaf:
+                    raise
             except (aiohttp.ClientError, RemoteError, OSError) as error:
                 failed = _step_of(error, controller.name)
                 if failed.reason != "closed" or attempt:

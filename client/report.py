@@ -7,8 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from client.agent.messages import StatusAnswer
-from client.clock import Clock
-from client.profile import Ended, Profile
+from client.state import ClientState
 from console.output import Output
 from console.text import visible
 from wire.messages import ResourceView, SessionView
@@ -42,8 +41,10 @@ def session_document(view: SessionView) -> dict[str, Any]:
     }
 
 
-def status_document(profile: Profile, answer: StatusAnswer | None, ended: Ended | None, clock: Clock) -> dict[str, Any]:
+def status_document(here: ClientState, answer: StatusAnswer | None) -> dict[str, Any]:
     """Everything `status --json` says; every key is always there."""
+    profile, ended, clock = here.profile(), here.ended(), here.clock()
+    until, due = here.certified()
     session = answer.session if answer else None
     resuming = bool(answer and answer.resuming)
     offset = answer.clock_offset_us if answer else clock.offset_us
@@ -60,6 +61,11 @@ def status_document(profile: Profile, answer: StatusAnswer | None, ended: Ended 
         "notice": answer.notice.model_dump() if answer and answer.notice else None,
         "ended": ended.model_dump() if ended and not session and not resuming else None,
         "renewal_due": answer.renewal_due if answer else None,
+        "certificate": {
+            "expires": until,
+            "renewal_due": due,
+            "problem": answer.renewal_problem if answer else "",
+        },
         "clock_offset_seconds": offset / 1_000_000,
         "controllers": [
             {"name": each.name, "host": each.tls.host, "port": each.tls.port} for each in profile.controllers
@@ -71,6 +77,7 @@ def tell_status(output: Output, document: dict[str, Any], view: SessionView | No
     """The status for people."""
     say = output.say
     say(f"Device:     {document['device']} in {document['domain']}")
+    say(f"Certified:  {_certificate(document['certificate'])}")
     if view is None:
         ended = document["ended"]
         if document["resuming"]:
@@ -129,6 +136,15 @@ def tell_session(console: Console, view: SessionView | None) -> None:
 def in_order(resources: Sequence[ResourceView]) -> list[ResourceView]:
     """What is allowed first, each part by name."""
     return sorted(resources, key=lambda each: (not each.allowed, each.name, each.port))
+
+
+def _certificate(certificate: dict[str, Any]) -> str:
+    """Until when, and who sees to it."""
+    if certificate["problem"]:
+        return f"until {_time(certificate['expires'])}; {certificate['problem']}"
+    if certificate["expires"] <= datetime.now(UTC):
+        return f"ended at {_time(certificate['expires'])}; gloam login gets another"
+    return f"until {_time(certificate['expires'])}, renewed by itself from {_time(certificate['renewal_due'])} on"
 
 
 def _access(resource: ResourceView) -> str:

@@ -2,8 +2,8 @@
 
 Laws:
 
-1. An enrolment is whole or not at all: its files are written to a directory beside the old ones, the rename of that
-   directory is the one moment of change, and `profile`, which everybody reads first, finishes what a crash left there.
+1. An enrolment, or a renewal, is whole or not at all (`certs.staging`): `profile`, which everybody reads first,
+   finishes what a crash left.
 2. Keys and the knock secret are 0600 and the directory 0700 (`certs.store` refuses anything wider).
 3. Session files exist only while a session does.
 """
@@ -11,17 +11,19 @@ Laws:
 import contextlib
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
 from certs.errors import StoreError
-from certs.names import Name
+from certs.names import Name, Purpose
+from certs.profile import renewal_due
 from certs.secret import Secret
+from certs.staging import Staging
 from certs.store import (
     Identity,
     IdentityStore,
@@ -58,17 +60,18 @@ class ClientState:
         self._knock_secret = directory / "knock.secret"
         self._clock = directory / "clock.json"
         self._ended = directory / "ended.json"
-        self._unfinished = directory / "enrolment.new"
-        self._enrolment = directory / "enrolment"
         self._identities = IdentityStore(directory)
         self._trusted: tuple[tuple[int, int], Trust] | None = None  # as read, and from which file
+        files = (self._trust, self._knock_secret)
+        names = (*(path.name for path in files), f"{DEVICE}.key", f"{DEVICE}.pem", self._clock.name, self._profile.name)
+        self._staging = Staging(directory, "enrolment", names)
 
     # Enrolment ---------------------------------------------------------------------------------------------------
 
     @property
     def enrolled(self) -> bool:
         """Whether this directory holds a device."""
-        return self._profile.exists() or self._enrolment.exists()
+        return self._profile.exists() or self._staging.pending
 
     def profile(self) -> Profile:
         """Who this device is. Raises CommandError where nothing is enrolled."""
@@ -78,7 +81,7 @@ class ClientState:
                 "ask the administrator for an invite and run gloam enrol INVITE, or name another --state DIR",
             )
         check_state_directory(self.directory)
-        self._finish_enrolment()
+        self._staging.finish()
         return self._required(Profile, self._profile)
 
     def save_enrolment(
@@ -86,34 +89,29 @@ class ClientState:
     ) -> None:
         """Makes this directory a device, whole or not at all; the caller keeps others from doing the same."""
         self.make()
-        self._finish_enrolment()
-        if self._unfinished.exists():
-            shutil.rmtree(self._unfinished)
-        self._unfinished.mkdir(mode=0o700)
-        new = ClientState(self._unfinished)  # the same names, one directory further down
-        write_public(new._trust, trust.to_pem())
-        write_private(new._knock_secret, knock_secret.reveal())
-        new._identities.save(DEVICE, identity)
+        new = ClientState(self._staging.begin())  # the same names, one directory further down
+        new.write_device(identity, trust, knock_secret)
         new.save_clock(clock)
         write_private(new._profile, profile.model_dump_json(indent=2).encode())
         self.forget_session()
         self._ended.unlink(missing_ok=True)
-        self._unfinished.rename(self._enrolment)
-        _sync(self.directory)
-        self._finish_enrolment()
+        self._staging.commit()
 
-    def _finish_enrolment(self) -> None:
-        """Moves the files of a whole enrolment to their places; two at once, or one after a crash, end the same."""
-        if not self._enrolment.exists():
-            return
-        key, chain = (f"{DEVICE}.{suffix}" for suffix in ("key", "pem"))
-        (self.directory / f"{key}.new").unlink(missing_ok=True)  # of the former device
-        for name in (self._trust.name, self._knock_secret.name, key, chain, self._clock.name, self._profile.name):
-            with contextlib.suppress(FileNotFoundError):
-                (self._enrolment / name).replace(self.directory / name)
-        _sync(self.directory)
-        with contextlib.suppress(FileNotFoundError):
-            self._enrolment.rmdir()
+    def save_renewal(self, identity: Identity, trust: Trust, knock_secret: Secret) -> None:
+        """The device's next key, certificate, trust and knock secret, whole or not at all; the caller keeps others out.
+
+        Raises CommandError if this directory is another device by now.
+        """
+        if self.profile().name != identity.name:
+            raise CommandError("this directory is another device now", "nothing is to be done")
+        ClientState(self._staging.begin()).write_device(identity, trust, knock_secret)
+        self._staging.commit()
+
+    def write_device(self, identity: Identity, trust: Trust, knock_secret: Secret) -> None:
+        """Writes what changes at a renewal, file by file: for a directory nobody reads yet."""
+        write_public(self._trust, trust.to_pem())
+        write_private(self._knock_secret, knock_secret.reveal())
+        self._identities.save(DEVICE, identity)
 
     def make(self) -> None:
         """Makes the directory, 0700; refuses one that others may enter."""
@@ -122,6 +120,11 @@ class ClientState:
     def device(self) -> Identity:
         """The device's key and certificate."""
         return self._identities.load(DEVICE)
+
+    def certified(self) -> tuple[datetime, datetime]:
+        """When the device's certificate ends, and when it is due to be renewed."""
+        leaf = self._identities.leaf(DEVICE)
+        return leaf.not_valid_after_utc, renewal_due(leaf, Purpose.DEVICES)
 
     def trust(self) -> Trust:
         """What this device believes."""
@@ -209,14 +212,6 @@ def session_id(identity: Identity) -> str:
     """The session a session certificate is for."""
     name: Name = identity.name
     return name.id
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -38,24 +39,25 @@ class Dialler:
     trust: Callable[[], Trust]
     knock_secret: Secret = field(repr=False)
 
+    async def dial(self, controller: ControllerAddress, kind: KnockKind = KnockKind.CONTROL) -> socket.socket:
+        """A connected, non-blocking socket to `controller`, after knocking for `kind`. Raises OSError."""
+        return await knock_and_connect(
+            knock_to=(controller.knock.host, controller.knock.port),
+            connect_to=(controller.tls.host, controller.tls.port),
+            key=derive_key(self.knock_secret, Name(self.identity.name.domain, NameKind.CONTROLLER, controller.name)),
+            kind=kind,
+            clock=wall_us,
+        )
+
     @asynccontextmanager
     async def connect(self, controller: ControllerAddress) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """The WebSocket to `controller`. Raises TlsRefused, OSError, aiohttp.ClientError."""
         trust = self.trust()
-        server = Name(trust.domain, NameKind.CONTROLLER, controller.name)
-
-        async def dial() -> socket.socket:
-            return await knock_and_connect(
-                knock_to=(controller.knock.host, controller.knock.port),
-                connect_to=(controller.tls.host, controller.tls.port),
-                key=derive_key(self.knock_secret, server),
-                kind=KnockKind.CONTROL,
-                clock=wall_us,
-            )
-
-        tls = ClientTls(self.identity, trust, server, alpn=(ALPN_HTTP,))
+        tls = ClientTls(
+            self.identity, trust, Name(trust.domain, NameKind.CONTROLLER, controller.name), alpn=(ALPN_HTTP,)
+        )
         async with (
-            aiohttp.ClientSession(connector=connector(dial, tls)) as session,
+            aiohttp.ClientSession(connector=connector(partial(self.dial, controller), tls)) as session,
             session.ws_connect(
                 f"https://{controller.name}/v1/link",
                 max_msg_size=MAX_CONTROL_MESSAGE,

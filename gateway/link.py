@@ -107,6 +107,7 @@ class Link:
         self._in_outage = False
         self._caught_up_at: int | None = None  # the change that ends the outage, once `resumed` named it
         self.ready = asyncio.Event()
+        self._hurry = asyncio.Event()
         self.state = LinkState()
 
     # What the rest of the gateway tells the controller
@@ -124,6 +125,10 @@ class Link:
         """Tells the counters of this moment, and not first when their period is over."""
         self._counters_due = 0.0
         self._wake.set()
+
+    def retry(self) -> None:
+        """What stood in the way may be gone: no waiting for the next attempt."""
+        self._hurry.set()
 
     @property
     def reports_waiting(self) -> int:
@@ -168,7 +173,10 @@ class Link:
             problem = await self._once(address)
             backoff = backoff.worked() if self._clock() - began >= limits.LINK_STABLE else backoff.failed()
             self._down(address, problem)
-            await asyncio.sleep(backoff.wait(self._random))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.wait(self._random)):
+                    await self._hurry.wait()
+            self._hurry.clear()
 
     async def _once(self, address: ControllerAddress) -> str:
         """One link, from the knock to its end; answers why it ended."""

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -20,17 +21,18 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from aiohttp import ClientWebSocketResponse
 
-from certs.secret import Secret
-from certs.store import IdentityStore, read_private
 from console.address import HostPort
 from gateway import limits
-from gateway.config import IDENTITY, KNOCK_SECRET, GatewaySettings
+from gateway.config import GatewaySettings
+from gateway.credentials import Credentials
 from gateway.dial import Dialler, wall_us
 from gateway.enforcement import Enforcement
 from gateway.keys import TUNNEL, LeaseKeys
 from gateway.leases import Leases
 from gateway.link import Link
+from gateway.renewal import Renewal
 from gateway.reports import Report
 from gateway.status import Document, StatusServer
 from gateway.trust import Believed
@@ -43,7 +45,7 @@ from spa.cover import Trouble
 from spa.door import Door
 from spa.networks import parse_networks
 from spa.packet import IPAddress
-from wire.messages import CloakTrouble, Counters, HandshakeRefused, TunnelRefused
+from wire.messages import CloakTrouble, ControllerAddress, Counters, HandshakeRefused, TunnelRefused
 
 log = structlog.get_logger()
 
@@ -55,8 +57,7 @@ class Gateway:
 
     def __init__(self, state: Path, settings: GatewaySettings) -> None:
         self._settings = settings
-        self._identity = IdentityStore(state).load(IDENTITY)
-        secret = Secret(read_private(state / KNOCK_SECRET))
+        credentials = Credentials.load(state)
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         self._since = datetime.now(UTC)
@@ -89,13 +90,17 @@ class Gateway:
             most_of_session=settings.max_tunnels_per_session,
             random=random.random,
         )
+        controllers = [table.address() for table in settings.controllers]
         self._believed = Believed(state, self.tunnels.reload)
+        self.renewal = Renewal(
+            state, credentials, self._believed, controllers, on_renewed=self._renewed, random=random.random
+        )
         self.enforcement = Enforcement(
             leases, LeaseKeys(self._admission, wall_us, self._keys_forgotten), self.tunnels.cut, self._clock
         )
         self.link = Link(
-            [table.address() for table in settings.controllers],
-            Dialler(self._identity, lambda: self._believed.current, secret).connect,
+            controllers,
+            self._connect,
             self.enforcement,
             self._believed.take,
             counters=self._counters,
@@ -129,6 +134,7 @@ class Gateway:
                 tasks = [
                     group.create_task(self.enforcement.expire_forever()),
                     group.create_task(self.link.run()),
+                    group.create_task(self.renewal.run()),
                 ]
                 opening = group.create_task(self._open_door())
                 await self.stopping.wait()
@@ -170,6 +176,14 @@ class Gateway:
         log.info("drained", tunnels_cut=cut, controller_told=told)
 
     # What others ask of it
+
+    def _connect(self, controller: ControllerAddress) -> AbstractAsyncContextManager[ClientWebSocketResponse]:
+        mine = self.renewal.credentials
+        return Dialler(mine.identity, lambda: self._believed.current, mine.knock_secret).connect(controller)
+
+    async def _renewed(self) -> None:
+        await self.tunnels.reload()
+        self.link.retry()
 
     def _report(self, report: Report) -> None:
         match report:
@@ -221,7 +235,7 @@ class Gateway:
         await self.tunnels.count()
         pids = {worker.number: worker.pid for worker, _ in self.tunnels.workers}
         link, now = self.link.state, self._clock()
-        leaf = self._identity.leaf
+        identity = self.renewal.credentials.identity
         return {
             "gateway": self._settings.name,
             "domain": self._settings.domain,
@@ -244,9 +258,10 @@ class Gateway:
                 "controller_ahead_seconds": round(self.link.time_ahead, 3),
             },
             "certificate": {
-                "name": str(self._identity.name),
-                "expires": leaf.not_valid_after_utc,
-                "renewal_due": self._identity.renewal_due,
+                "name": str(identity.name),
+                "expires": identity.leaf.not_valid_after_utc,
+                "renewal_due": identity.renewal_due,
+                "problem": self.renewal.problem,
             },
             "leases": [
                 {

@@ -84,7 +84,11 @@ def describe(document: Document, output: Output) -> None:
     if trouble := cloak["trouble"]:
         output.say(f"cloak, at {trouble['at']}: {trouble['detail']}")
     output.say(f"link: {_link(link)}")
-    output.say(f"certificate: {certificate['name']} until {certificate['expires']}")
+    problem = f"; not renewed yet: {certificate['problem']}" if certificate["problem"] else ""
+    output.say(
+        f"certificate: {certificate['name']} until {certificate['expires']}, "
+        f"renewed by itself from {certificate['renewal_due']} on{problem}"
+    )
     rows = [
         [each["user"], each["session"], each["seconds_left"], each["resources"] or "nothing"]
         for each in document["leases"]

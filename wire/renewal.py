@@ -7,14 +7,13 @@ Laws:
 2. What counted goes on counting until what is new has been used (`confirm`), so whoever stops between two steps, for
    whatever reason, gets in with what is on the disk.
 3. A holder whose certificate has ended proves the key of it instead (`recover`): a signature over the TLS connection
-   and the signing request, worth nothing on another connection or for another key. The server is known by the pinned
-   root then, for the intermediates may have changed meanwhile.
+   and the signing request, worth nothing on another connection or for another key.
 """
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -118,8 +117,7 @@ async def recover(holder: Holder, controller: ControllerAddress, dial: Dial) -> 
             platform=holder.platform,
         )
 
-    root = spki_sha256(holder.trust.root)
-    tls = ClientTls.pinned(root, _expected(holder, controller), alpn=(ALPN_HTTP,))
+    tls = ClientTls(None, holder.trust, _expected(holder, controller), alpn=(ALPN_HTTP,))
     return _checked(holder, await _asked(dial, tls, RECOVER, request, RenewReply), private_key_pem(key))
 
 
@@ -127,6 +125,16 @@ async def confirm(holder: Holder, controller: ControllerAddress, dial: Dial) -> 
     """Puts the identity of `holder` to use: what came before it counts no more. Raises as `renew` does."""
     tls = ClientTls(holder.identity, holder.trust, _expected(holder, controller), alpn=(ALPN_HTTP,))
     return await _asked(dial, tls, route(holder.name.kind, "confirm"), lambda _: Message(), ConfirmReply)
+
+
+def retry_after(left: timedelta, chance: float) -> float:
+    """Seconds until a renewal that failed is tried again; `left` of the certificate's life, `chance` in [0, 1).
+
+    While there is time, a twentieth of it, an hour at most: an outage costs little traffic. Once it has ended its
+    holder is out of service, and waits some seconds.
+    """
+    wait = min(max(left.total_seconds() / 20, 1.0), 3600.0) if left > timedelta() else 5.0
+    return wait * (0.5 + chance)
 
 
 def recovery_statement(name: Name, binding: bytes, csr: bytes) -> bytes:

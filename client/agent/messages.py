@@ -89,7 +89,8 @@ class StatusAnswer(Message):
     notice: Notice | None = None
     ended: Ended | None = None
     clock_offset_us: int = 0
-    renewal_due: datetime | None = None
+    renewal_due: datetime | None = None  # of the session's certificate
+    renewal_problem: Text = ""  # of the device's certificate
 
 
 class RouteAnswer(Message):

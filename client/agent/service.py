@@ -29,6 +29,7 @@ from client.agent.messages import (
     StatusAnswer,
     StatusCall,
 )
+from client.agent.renewal import Renewal
 from client.controllers import Controllers, RefusedByController
 from client.dial import CannotReach
 from client.session import NoRoute, Target, find, route
@@ -36,6 +37,7 @@ from client.state import ClientState, session_id
 from console.errors import ExitCode
 from wire.errors import RemoteError
 from wire.messages import LoginReply, LoginRequest, SessionView
+from wire.renewal import RenewalFailed
 
 IDLE: Final = 60.0
 """Seconds an agent without a session waits for another call: a person reading a code off a telephone needs less."""
@@ -54,6 +56,7 @@ class Agent:
         self._profile = state.profile()
         self._clock = state.clock()
         self._controllers = Controllers(state, self._profile, self._clock)
+        self._renewal = Renewal(state, self._profile, self._clock)
         self._keeper: Keeper | None = None
         self._keeping: asyncio.Task[None] | None = None
         self._tasks: asyncio.TaskGroup | None = None
@@ -65,6 +68,7 @@ class Agent:
         """Lives until the session is over and nobody calls, or until `stop`."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            renewing = tasks.create_task(self._renewal.run(), name="renewal")
             self._resume()
             while not self._finished.is_set():
                 self._called.clear()
@@ -76,6 +80,7 @@ class Agent:
                         log.info("nothing left to do")
                         break
             self._finished.set()
+            renewing.cancel()
             if self._keeping is not None:
                 self._keeping.cancel()
 
@@ -91,6 +96,10 @@ class Agent:
             return await self._do(asked)
         except CannotReach as error:
             return Problem(what=str(error)[:1024], fix=error.fix, exit=ExitCode.UNREACHABLE)
+        except RenewalFailed as error:
+            what = f"this device's certificate has ended, and to get another: {error}"
+            exit_code = ExitCode.FAILED if error.step in {"refused", "reply"} else ExitCode.UNREACHABLE
+            return Problem(what=what[:1024], fix=error.fix, exit=exit_code)
         except RefusedByController as error:
             fix = error.refusal.fix or "ask the administrator"
             return Problem(what=error.refusal.sentence, fix=fix, exit=ExitCode.FAILED)
@@ -120,6 +129,7 @@ class Agent:
     # Calls -------------------------------------------------------------------------------------------------------
 
     async def _log_in(self, asked: LoginCall) -> Answer:
+        await self._renewal.before_login()
         key = new_private_key()
         request = LoginRequest(user=asked.user, proofs=asked.proofs, csr=make_csr(key).decode())
         reply: LoginReply = await self._controllers.login(request)
@@ -150,7 +160,12 @@ class Agent:
             await self._view(self._keeper)  # at once, unless the session has just been taken up from the disk
         keeper = self._keeper
         if keeper is None:
-            return StatusAnswer(agent=self._pid, ended=self._state.ended(), clock_offset_us=self._clock.offset_us)
+            return StatusAnswer(
+                agent=self._pid,
+                ended=self._state.ended(),
+                renewal_problem=self._renewal.problem[:1024],
+                clock_offset_us=self._clock.offset_us,
+            )
         return StatusAnswer(
             agent=self._pid,
             session=keeper.view,
@@ -158,6 +173,7 @@ class Agent:
             connected=keeper.connected,
             problem=keeper.problem[:1024],
             notice=keeper.notice,
+            renewal_problem=self._renewal.problem[:1024],
             clock_offset_us=self._clock.offset_us,
             renewal_due=keeper.renewal_due,
         )

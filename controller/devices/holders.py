@@ -55,17 +55,17 @@ async def _device(db: AsyncSession, identifier: str) -> Holder | None:
         device = UUID(identifier)
     except ValueError:
         return None
-    query = select(Device, User).join(User, Device.user_id == User.id)
+    query = select(Device, User.name, User.disabled_at).outerjoin(User, Device.user_id == User.id)
     found = (await db.execute(query.where(Device.id == device))).one_or_none()
     if found is None:
         return None
-    row, user = found
-    blocked = "device_revoked" if row.revoked_at else "user_disabled" if user.disabled_at else None
+    row, user, disabled_at = found
+    blocked = "device_revoked" if row.revoked_at else "user_disabled" if disabled_at else None
     credentials = credentials_of(row)
     if credentials is None:
         return None
     context = sealed.device_knock(row.id)
-    return Holder(NameKind.DEVICE, str(row.id), user.name, credentials, context, blocked=blocked)
+    return Holder(NameKind.DEVICE, str(row.id), user or "", credentials, context, blocked=blocked)
 
 
 def credentials_of(row: Device | Gateway) -> Credentials | None:

@@ -1,6 +1,7 @@
 """Certificates end; sessions that are looked after do not, and the others do."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import time
@@ -13,6 +14,67 @@ from lab.visitor import fetch, hold_open
 LIFETIME = 6  # seconds; renewed at half, so a machine may be late by three
 RENEWALS = 2
 PATIENCE = 60
+
+
+EVERYTHING = {"GLOAM_DEVICE_LIFETIME": "8s", "GLOAM_SERVICE_LIFETIME": "8s", "GLOAM_SESSION_LIFETIME": "6s"}
+LIFETIMES = 3
+LONGEST = 8
+BLOCK = 16_384
+TUNNELS = 4
+
+
+async def checksummed(host: str, port: int, over: asyncio.Event) -> int:
+    """One tunnel to the echo, with fresh bytes in it until `over`; every byte comes back, and then the end."""
+    reader, writer = await asyncio.open_connection(host, port)
+    sent, received, blocks = hashlib.sha256(), hashlib.sha256(), 0
+    while not over.is_set():
+        block = os.urandom(BLOCK)
+        sent.update(block)
+        writer.write(block)
+        received.update(await asyncio.wait_for(reader.readexactly(BLOCK), PATIENCE))
+        blocks += 1
+        await asyncio.sleep(0.02)  # the machine has other things to do
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    writer.close()
+    assert sent.digest() == received.digest()
+    return blocks
+
+
+async def test_everything_lives_three_lifetimes_with_traffic_flowing(make_stage: Any) -> None:
+    """Controller, gateway, device and session: no tunnel is lost, no knock is refused, nobody is asked for anything."""
+    async with make_stage(settings=EVERYTHING) as stage:
+        alice = await stage.person()
+        began, over = time.monotonic(), asyncio.Event()
+        echo, *echo_at = await alice.forward("echo")
+        wiki, *wiki_at = await alice.forward("wiki")
+        held = [asyncio.create_task(checksummed(*echo_at, over)) for _ in range(TUNNELS)]
+        ends: dict[str, set[str]] = {"controller": set(), "gateway": set(), "device": set(), "session": set()}
+        while time.monotonic() < began + LIFETIMES * LONGEST or min(map(len, ends.values())) <= LIFETIMES:
+            assert time.monotonic() < began + PATIENCE
+            assert (await fetch(*wiki_at))[0] == 200
+            status = await alice.json("status")
+            assert status["session"], status["ended"]
+            ends["session"].add(status["session"]["valid_until"])
+            ends["device"].add(status["certificate"]["expires"])
+            ends["gateway"].add((await stage.perimeter.gateway_status("edge"))["certificate"]["expires"])
+            ends["controller"].add((await stage.perimeter.admin_json("status"))["certificate_until"])
+            assert not any(each.done() for each in held)
+        opened = [event for event in await stage.events("tunnel.opened") if event["resource"] == "echo"]
+        closed = [event for event in await stage.events("tunnel.closed") if event["resource"] == "echo"]
+        assert (len(opened), len(closed)) == (TUNNELS, 0)
+        over.set()
+        assert min(await asyncio.gather(*held)) > 0
+        for kind in ("session.ended", "renewal.refused", "knock.refused"):
+            assert not await stage.events(kind)
+        for each in ("gateway/edge", f"device/{status['device']}"):
+            assert len(await stage.events("key.replaced", holder=each)) >= LIFETIMES
+            assert not [event for event in await stage.events("certificate.renewed", holder=each) if event["recovered"]]
+        counters = [(await stage.perimeter.admin_json("status"))["counters"]]
+        counters.append((await stage.perimeter.gateway_status("edge"))["counters"])
+        assert not [name for counted in counters for name in counted if name.startswith("dropped.")]
+        for forward in (echo, wiki):
+            await forward.stop()
 
 
 async def test_a_session_outlives_its_certificates_with_traffic_flowing(make_stage: Any) -> None:
