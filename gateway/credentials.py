@@ -21,7 +21,7 @@ class Credentials:
 
     @classmethod
     def load(cls, state: Path) -> Self:
-        """Those of a state directory; finishes what a crash left, so the trust is to be read later. Raises CertsError."""
+        """Those of a state directory; finishes what a crash left, so read the trust later. Raises CertsError."""
         _staging(state).finish()
         return cls(IdentityStore(state).load(IDENTITY), Secret(read_private(state / KNOCK_SECRET)))
 
