@@ -5,6 +5,7 @@
 - ``login``    devices and the controller: the login, a conversation of proofs and asks
 - ``renewal``  devices, gateways and the controller: the next certificate, in time or after the last one's end
 - ``oidc``     devices and the controller: a login at an OpenID provider
+- ``passkey``  passkeys: a proof at login, and what a person does with theirs
 - ``link``     a gateway and the controller
 """
 
@@ -51,6 +52,21 @@ from wire.messages.login import (
 )
 from wire.messages.oidc import OidcBegin, OidcBegun, OidcFinish, OidcFinished
 from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
+from wire.messages.passkey import (
+    MAX_PASSKEYS,
+    AddPasskey,
+    Credential,
+    ListPasskeys,
+    OfferPasskey,
+    PasskeyAsk,
+    PasskeyOffer,
+    PasskeyProof,
+    PasskeyReply,
+    PasskeyRequest,
+    PasskeyView,
+    PasskeyWish,
+    RemovePasskey,
+)
 from wire.messages.session import (
     Attach,
     Beat,
@@ -98,9 +114,11 @@ from wire.messages.values import (
 )
 
 __all__ = [
+    "MAX_PASSKEYS",
     "NAME",
     "USER",
     "Acknowledged",
+    "AddPasskey",
     "Address",
     "Ask",
     "Attach",
@@ -113,6 +131,7 @@ __all__ = [
     "ConfirmReply",
     "ControllerAddress",
     "Counters",
+    "Credential",
     "CsrPem",
     "Denial",
     "EnrolReply",
@@ -134,10 +153,12 @@ __all__ = [
     "Lease",
     "LeaseDrop",
     "LeasePut",
+    "ListPasskeys",
     "LoginReply",
     "LoginRequest",
     "Logout",
     "Message",
+    "OfferPasskey",
     "OidcBegin",
     "OidcBegun",
     "OidcFinish",
@@ -145,6 +166,13 @@ __all__ = [
     "OidcProof",
     "OtpAsk",
     "OtpProof",
+    "PasskeyAsk",
+    "PasskeyOffer",
+    "PasskeyProof",
+    "PasskeyReply",
+    "PasskeyRequest",
+    "PasskeyView",
+    "PasskeyWish",
     "PasswordAsk",
     "PasswordProof",
     "Pem",
@@ -154,6 +182,7 @@ __all__ = [
     "Proof",
     "RecoverRequest",
     "Refusal",
+    "RemovePasskey",
     "Renew",
     "RenewReply",
     "RenewRequest",
