@@ -33,6 +33,9 @@ StateOption = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="The state directory; each one is a device of its own.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
+NoBrowserOption = Annotated[
+    bool, typer.Option("--no-browser", help="Open no browser; print the address to open in one.")
+]
 ResourceArgument = Annotated[
     str, typer.Argument(metavar="RESOURCE[:PORT]", help="The resource, as gloam resources names it.")
 ]
@@ -65,6 +68,8 @@ def login(
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="The password is the first line of standard input.")
     ] = False,
+    passkey: Annotated[bool, typer.Option("--passkey", help="Use a passkey or security key, in your browser.")] = False,
+    no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -73,7 +78,7 @@ def login(
     from client.login import login as log_in
 
     interactive = not json and not password_stdin and sys.stdin.isatty()
-    log_in(_enrolled(state), Asking(user, otp, password_stdin, interactive), Output(json=json))
+    log_in(_enrolled(state), Asking(user, otp, password_stdin, interactive, passkey, not no_browser), Output(json=json))
 
 
 @app.command(epilog="Example: gloam status --json")

@@ -8,6 +8,7 @@ Laws:
    nowhere here.
 4. People are asked outside the event loop: inside it, ^C would only mark a task as cancelled and the prompt stay.
 5. What was given on the command line is offered once: what the controller still asks for is asked of the person.
+6. A passkey is asked for in the person's browser (client/passkey), when they want it or when nothing else is left.
 """
 
 import asyncio
@@ -34,6 +35,8 @@ from wire.messages import (
     BackupCodeProof,
     OtpAsk,
     OtpProof,
+    PasskeyAsk,
+    PasskeyProof,
     PasswordAsk,
     PasswordProof,
     Proof,
@@ -51,20 +54,25 @@ _CODE: Final = re.compile(r"\A[0-9]{0,8}\Z")  # anything else is meant as a back
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """What was given on the command line, and whether a person can be asked for the rest."""
+    """What was given on the command line, and whether a person can be asked for the rest.
+
+    `passkey` is wanted rather than anything else; `browser` may be opened for it.
+    """
 
     user: str | None
     otp: str | None
     password_stdin: bool
     interactive: bool
+    passkey: bool = False
+    browser: bool = True
 
 
 def login(state: ClientState, asking: Asking, output: Output) -> None:
     """Logs in. Raises CommandError with what is missing or wrong."""
     user = asking.user or state.profile().user
     proofs = _given(asking)
+    answer = asyncio.run(_ask(state, user, proofs))
     for _round in range(ROUNDS):
-        answer = asyncio.run(_ask(state, user, proofs))
         match answer.status:
             case "done":
                 _show_session(output, answer.session)
@@ -73,7 +81,12 @@ def login(state: ClientState, asking: Asking, output: Output) -> None:
                 fix = answer.fix or "check the user name and the password"
                 raise CommandError(answer.sentence or "the login was refused", fix)
             case "more":
-                proofs = [*proofs, _prove(answer, asking, user, output)]
+                proved = _prove(answer, asking, user, output)
+                if isinstance(proved, PasskeyAsk):
+                    answer = _by_passkey(state, user, proofs, proved, asking)
+                    continue
+                proofs = [*proofs, proved]
+                answer = asyncio.run(_ask(state, user, proofs))
             case _ as never:  # pragma: no cover
                 assert_never(never)
     raise CommandError("the controller keeps asking for more", "ask the administrator")
@@ -89,26 +102,42 @@ def _given(asking: Asking) -> list[Proof]:
     return proofs
 
 
-def _prove(answer: LoginAnswer, asking: Asking, user: str, output: Output) -> Proof:
-    """One more proof, by the first of the asks that the person can meet."""
+def _prove(answer: LoginAnswer, asking: Asking, user: str, output: Output) -> Proof | PasskeyAsk:
+    """One more proof, by the first of the asks, or the passkey the person wants to use instead."""
+    passkey = next((each for each in answer.asks if isinstance(each, PasskeyAsk)), None)
+    if asking.passkey:
+        if passkey is None:
+            raise CommandError(f"{user} has no passkey here", "log in without --passkey, then run gloam passkey add")
+        return passkey
     if not asking.interactive:
         raise _missing(answer.asks, output)
+    if not answer.asks:
+        raise CommandError(answer.sentence or "nothing more would be accepted", answer.fix or "ask the administrator")
     codes = any(isinstance(each, BackupCodeAsk) for each in answer.asks)
-    for ask in answer.asks:
-        match ask:
-            case PasswordAsk():
-                return _password(typer.prompt(f"Password of {user}", hide_input=True, err=True))
-            case TotpEnrolmentAsk(uri=uri):
-                _show_authenticator(uri, output)
-                return _code(typer.prompt("Code of the authenticator", err=True))
-            case OtpAsk():
-                other = " (or a backup code)" if codes else ""
-                return _code(typer.prompt(f"Code of the authenticator{other}", err=True))
-            case BackupCodeAsk():
-                return _code(typer.prompt("Backup code", err=True))
-            case _ as never:  # pragma: no cover
-                assert_never(never)
-    raise CommandError(answer.sentence or "nothing more would be accepted", answer.fix or "ask the administrator")
+    match answer.asks[0]:
+        case PasswordAsk():
+            return _password_or(passkey, user)
+        case TotpEnrolmentAsk(uri=uri):
+            _show_authenticator(uri, output)
+            return _code(typer.prompt("Code of the authenticator", err=True))
+        case OtpAsk():
+            other = " (or a backup code)" if codes else ""
+            return _code(typer.prompt(f"Code of the authenticator{other}", err=True))
+        case BackupCodeAsk():
+            return _code(typer.prompt("Backup code", err=True))
+        case PasskeyAsk() as ask:
+            return ask
+        case _ as never:  # pragma: no cover
+            assert_never(never)
+
+
+def _password_or(passkey: PasskeyAsk | None, user: str) -> Proof | PasskeyAsk:
+    """The password; or the passkey, for whoever has one and types nothing."""
+    if passkey is None:
+        return _password(typer.prompt(f"Password of {user}", hide_input=True, err=True))
+    told = f"Password of {user} (only Enter: a passkey, in your browser)"
+    text = typer.prompt(told, default="", show_default=False, hide_input=True, err=True)
+    return _password(text) if text else passkey
 
 
 def _missing(asks: Sequence[Ask], output: Output) -> CommandError:
@@ -124,10 +153,29 @@ def _missing(asks: Sequence[Ask], output: Output) -> CommandError:
             return CommandError("a code of the new authenticator is needed", "set it up, then add --otp CODE")
         case OtpAsk() | BackupCodeAsk():
             return CommandError("a code of the authenticator is needed", "add --otp CODE")
+        case PasskeyAsk():
+            return CommandError("a passkey is needed", "add --passkey")
         case None:
             return CommandError("nothing more would be accepted", "ask the administrator")
         case _ as never:  # pragma: no cover
             assert_never(never)
+
+
+def _by_passkey(state: ClientState, user: str, proofs: Sequence[Proof], ask: PasskeyAsk, asking: Asking) -> LoginAnswer:
+    """What the controller says to the passkey that the person uses in their browser."""
+    from client.passkey.ceremony import ask_login
+
+    answers: list[LoginAnswer] = []
+
+    async def judge(proof: PasskeyProof) -> str:
+        answer = await _ask(state, user, [*proofs, proof])
+        if answer.status == "refused":
+            raise CommandError(answer.sentence or "the login was refused", answer.fix or "try again")
+        answers.append(answer)
+        return "You are logged in." if answer.status == "done" else "Your passkey counts. Go on in the terminal."
+
+    asyncio.run(ask_login(state, ask, user, judge, browser=asking.browser))
+    return answers[0]
 
 
 def _show_session(output: Output, view: SessionView | None) -> None:

@@ -37,8 +37,10 @@ from controller.errors import StorageError
 from controller.gateways.link import Links
 from controller.gateways.registry import GatewayRegistry
 from controller.identity.by_oidc import ByOidc
+from controller.identity.by_passkey import ByPasskey
 from controller.identity.login import Login
 from controller.identity.oidc import OpenId
+from controller.identity.passkeys import Passkeys
 from controller.identity.passwords import Passwords
 from controller.policies.grants import GrantService
 from controller.policies.service import PolicyService
@@ -162,9 +164,11 @@ class Controller:
             storage=storage, directory=self.directory, sessions=self.sessions, note=note, clock=utc_now,
             device_limit=settings.device_limit,
         )  # fmt: skip
+        self.passkeys = Passkeys(storage, domain=settings.domain, root_sha256=authority.root_sha256, clock=utc_now)
         self.login = Login(
             storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
-            domain=settings.domain, further=[ByOidc(self.openid.federation, self.openid.rechecks)],
+            domain=settings.domain,
+            further=[ByPasskey(self.passkeys), ByOidc(self.openid.federation, self.openid.rechecks)],
         )  # fmt: skip
         self.rotation = Rotation(
             storage=storage,

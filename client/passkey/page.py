@@ -38,7 +38,7 @@ _JSON_ESCAPES: Final = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is asked, by whom and of whom. `public_key` is what the browser is handed; `passkey` the name of a new one."""
+    """What is asked, by whom and of whom. `public_key` is for the browser; `passkey` the name of a new one."""
 
     kind: Kind
     domain: str
@@ -91,7 +91,10 @@ def asking_page(page: Page, *, nonce: str, secret: str, seconds: float) -> str:
 
 def spent_page(page: Page, *, nonce: str) -> str:
     """What whoever comes a second time reads."""
-    lead = "This page was opened already, and opens once. Run the command again. If somebody else opened it, tell your administrator."
+    lead = (
+        "This page was opened already, and opens once. Run the command again. "
+        "If somebody else opened it, tell your administrator."
+    )
     return _filled(page.heading, page.domain, lead, {}, nonce)
 
 

@@ -97,7 +97,7 @@ class PageServer:
         return response
 
     def _admit(self, request: web.Request) -> None:
-        connection = request.transport and request.transport.get_extra_info("socket")
+        connection: Any = None if request.transport is None else request.transport.get_extra_info("socket")
         if connection is None or not ours(connection):
             raise web.HTTPForbidden
         if request.headers.getall("Host", []) != [f"{RP_ID}:{self._port}"]:

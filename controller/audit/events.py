@@ -14,6 +14,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from controller.audit.event import LIST_LIMIT, TEXT_LIMIT, Count, Event, Ocsf, Text, Texts
+from controller.audit.passkeys import PasskeyAdded, PasskeyBlocked, PasskeyRefused, PasskeyRemoved
 from controller.audit.renewal import CertificateRenewed, KeyReplaced, RenewalRefused
 from controller.audit.traffic import (
     ClientProtocolError,
@@ -57,6 +58,10 @@ __all__ = [
     "LoginRefused",
     "LoginSucceeded",
     "Ocsf",
+    "PasskeyAdded",
+    "PasskeyBlocked",
+    "PasskeyRefused",
+    "PasskeyRemoved",
     "ProviderTrouble",
     "RenewalRefused",
     "SessionEnded",
@@ -343,6 +348,10 @@ AnyEvent = Annotated[
     | LoginRefused
     | TotpEnrolled
     | ProviderTrouble
+    | PasskeyAdded
+    | PasskeyRemoved
+    | PasskeyRefused
+    | PasskeyBlocked
     | SessionStarted
     | SessionRenewed
     | SessionEnded

@@ -120,6 +120,25 @@ class Totp(Base):
     last_step: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class Passkey(Base):
+    """A person's passkey. `sign_count` is the highest seen; `blocked_at`: it went back, so there may be a copy."""
+
+    __tablename__ = "passkey"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
+    name: Mapped[str] = mapped_column(String(64))
+    credential: Mapped[bytes] = mapped_column(unique=True)
+    public_key: Mapped[bytes]  # COSE
+    sign_count: Mapped[int] = mapped_column(BigInteger)
+    synced: Mapped[bool]  # its owner's machines may share it
+    transports: Mapped[str]  # how browsers reach it, separated by spaces
+    aaguid: Mapped[str] = mapped_column(String(36))  # the authenticator's model, where it says so
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    blocked_at: Mapped[datetime | None]
+    removed_at: Mapped[datetime | None]
+
+
 class Provider(Base):
     """An OpenID provider, as administrators registered it. Identities belong to its issuer, not to this row."""
 

@@ -23,8 +23,10 @@ from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
 from controller.identity import Login, Passwords, totp
 from controller.identity.by_oidc import ByOidc
+from controller.identity.by_passkey import ByPasskey
 from controller.identity.by_totp import context as totp_context
 from controller.identity.oidc import OpenId
+from controller.identity.passkeys import Passkeys
 from controller.sessions import Sessions, SessionTimes
 from controller.storage import Storage
 from controller.storage.models import (
@@ -119,6 +121,7 @@ class Perimeter:
     keys: KnockKeys
     admission: Admission
     passwords: Passwords
+    passkeys: Passkeys
     clock: Clock
     openid: OpenId
     secrets: dict[str, Secret] = field(default_factory=dict)
@@ -305,6 +308,7 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
     )
     links.leases_for = sessions.leases_for
     passwords = Passwords(FAST)
+    passkeys = Passkeys(storage, domain="example.test", root_sha256=spki_sha256(authority.trust.root), clock=clock)
     openid = OpenId(
         storage=storage, directory=directory, sessions=sessions, note=note, clock=clock, deadline=PROVIDER_DEADLINE
     )
@@ -325,10 +329,11 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
             sessions=sessions,
             passwords=passwords,
             domain="example.test",
-            further=[ByOidc(openid.federation, openid.rechecks)],
+            further=[ByPasskey(passkeys), ByOidc(openid.federation, openid.rechecks)],
             note=note,
             clock=clock,
         ),
+        passkeys=passkeys,
         enrolment=Enrolment(
             storage=storage,
             authority=authority,

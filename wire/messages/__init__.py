@@ -51,7 +51,6 @@ from wire.messages.login import (
     TotpEnrolmentAsk,
 )
 from wire.messages.oidc import OidcBegin, OidcBegun, OidcFinish, OidcFinished
-from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
 from wire.messages.passkey import (
     MAX_PASSKEYS,
     AddPasskey,
@@ -67,6 +66,7 @@ from wire.messages.passkey import (
     PasskeyWish,
     RemovePasskey,
 )
+from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
 from wire.messages.session import (
     Attach,
     Beat,

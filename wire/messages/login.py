@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
+from wire.messages.passkey import PasskeyAsk, PasskeyProof
 from wire.messages.session import SessionView
 from wire.messages.values import Code, CsrPem, Message, Pem, Text, Time, UserName
 
@@ -45,7 +46,7 @@ class OidcProof(Message):
     login: UUID
 
 
-Proof = Annotated[PasswordProof | OtpProof | BackupCodeProof | OidcProof, Field(discriminator="type")]
+Proof = Annotated[PasswordProof | OtpProof | BackupCodeProof | PasskeyProof | OidcProof, Field(discriminator="type")]
 
 
 class PasswordAsk(Message):
@@ -73,7 +74,7 @@ class BackupCodeAsk(Message):
     type: Literal["backup_code"] = "backup_code"
 
 
-Ask = Annotated[PasswordAsk | OtpAsk | TotpEnrolmentAsk | BackupCodeAsk, Field(discriminator="type")]
+Ask = Annotated[PasswordAsk | OtpAsk | TotpEnrolmentAsk | BackupCodeAsk | PasskeyAsk, Field(discriminator="type")]
 
 
 class LoginRequest(Message):

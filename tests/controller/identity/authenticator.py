@@ -1,4 +1,4 @@
-"""An authenticator and the browser in front of it, in software, written from WebAuthn level 3 (sections 5.8.1, 6.1, 6.5).
+"""An authenticator and the browser in front of it, in software, from WebAuthn level 3 (sections 5.8.1, 6.1, 6.5).
 
 It shares no code with gloam or its library, and can be told to get any of it wrong.
 """

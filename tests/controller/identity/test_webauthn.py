@@ -106,7 +106,7 @@ BAD_ASSERTIONS: dict[str, tuple[dict[str, Any], Reason]] = {
 @pytest.mark.parametrize(("wrong", "reason"), BAD_ASSERTIONS.values(), ids=BAD_ASSERTIONS)
 def test_a_bad_assertion_has_one_reason(wrong: dict[str, Any], reason: Reason) -> None:
     authenticator = Authenticator()
-    answer = judged(authenticator, stored(authenticator), **{**wrong})
+    answer = judged(authenticator, stored(authenticator), **wrong)
     assert isinstance(answer, Refused)
     assert answer.reason is reason
 
@@ -160,13 +160,13 @@ BAD_REGISTRATIONS: dict[str, tuple[dict[str, Any], Reason]] = {
 
 @pytest.mark.parametrize(("wrong", "reason"), BAD_REGISTRATIONS.values(), ids=BAD_REGISTRATIONS)
 def test_a_bad_registration_has_one_reason(wrong: dict[str, Any], reason: Reason) -> None:
-    answer = registered(Authenticator(), **{**wrong})
+    answer = registered(Authenticator(), **wrong)
     assert isinstance(answer, Refused)
     assert answer.reason is reason, answer
 
 
 def test_an_rsa_key_that_is_too_short_is_refused() -> None:
-    answer = registered(Authenticator(rsa.generate_private_key(65_537, 1024)))
+    answer = registered(Authenticator(rsa.generate_private_key(65_537, 1024)))  # noqa: S505
     assert answer == Refused(Reason.KEY, "RSA of 1024 bits")
 
 
