@@ -23,6 +23,7 @@ from wire.messages import (
     Text,
     UserName,
 )
+from wire.messages.values import LATER
 
 
 class LoginCall(Message):
@@ -123,5 +124,5 @@ class Problem(Message):
 Call = Annotated[LoginCall | StatusCall | RouteCall | LogoutCall, Field(discriminator="type")]
 Answer = Annotated[LoginAnswer | StatusAnswer | RouteAnswer | LogoutAnswer | Problem, Field(discriminator="type")]
 
-call: TypeAdapter[Call] = TypeAdapter(Call)
-answer: TypeAdapter[Answer] = TypeAdapter(Answer)
+call: TypeAdapter[Call] = TypeAdapter(Call, config=LATER)
+answer: TypeAdapter[Answer] = TypeAdapter(Answer, config=LATER)

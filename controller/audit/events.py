@@ -370,7 +370,7 @@ AnyEvent = Annotated[
     Field(discriminator="kind"),
 ]
 
-any_event: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+any_event: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent, config=ConfigDict(defer_build=True))
 
 
 def encode_event(event: Event) -> str:

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import Field, TypeAdapter
 
-from wire.messages.values import Address, Code, Count, IpAddress, Key64, Label, Message, Pem, Port, Text, Time
+from wire.messages.values import LATER, Address, Code, Count, IpAddress, Key64, Label, Message, Pem, Port, Text, Time
 
 Protocol = Literal["tcp", "udp", "http"]
 """What a resource speaks. `http` is carried as `tcp` is."""
@@ -242,5 +242,5 @@ ToGateway = Annotated[
     Welcome | Snapshot | Resumed | LeasePut | LeaseDrop | Resources | TrustPut | Ping, Field(discriminator="type")
 ]
 
-from_gateway: TypeAdapter[FromGateway] = TypeAdapter(FromGateway)
-to_gateway: TypeAdapter[ToGateway] = TypeAdapter(ToGateway)
+from_gateway: TypeAdapter[FromGateway] = TypeAdapter(FromGateway, config=LATER)
+to_gateway: TypeAdapter[ToGateway] = TypeAdapter(ToGateway, config=LATER)

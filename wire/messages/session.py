@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter
 
 from wire.messages.values import (
+    LATER,
     Address,
     Code,
     ControllerAddress,
@@ -172,5 +173,5 @@ class Beat(Message):
 FromClient = Annotated[Attach | Heartbeat | Renew | ExplainRequest | Logout, Field(discriminator="type")]
 ToClient = Annotated[Session | TrustUpdate | Explained | StepUpNeeded | Revoked | Beat, Field(discriminator="type")]
 
-from_client: TypeAdapter[FromClient] = TypeAdapter(FromClient)
-to_client: TypeAdapter[ToClient] = TypeAdapter(ToClient)
+from_client: TypeAdapter[FromClient] = TypeAdapter(FromClient, config=LATER)
+to_client: TypeAdapter[ToClient] = TypeAdapter(ToClient, config=LATER)

@@ -79,11 +79,18 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
+LATER: Final = ConfigDict(defer_build=True)
+"""For the adapters of messages: their validators are built when the first message is read, not when a command starts
+that may read none. Building all of them takes longer than all else that most commands do."""
+
+
 class Message(BaseModel):
     """A frozen value that knows no fields but its own."""
 
     # JSON has no infinity and no NaN (RFC 8259 section 6): Python's parser takes them, and no reader could after us.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, defer_build=True
+    )
 
 
 class Address(Message):

@@ -6,19 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alembic.command import revision
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from controller.storage.database import WRITES, make_engine, parse_database_url
-from controller.storage.schema import alembic_config, migrate
+from controller.storage.schema import migrate, revisions
+from controller.storage.upgrade import alembic_config
 
 
 def write_next(connection: Connection, message: str) -> None:
     """Migrates an empty database as far as migrations go, then writes what is missing as the next one."""
     migrate(connection)
     config = alembic_config(connection)
-    count = len(list(ScriptDirectory.from_config(config).walk_revisions()))
-    revision(config, message, autogenerate=True, rev_id=f"{count + 1:04d}")
+    revision(config, message, autogenerate=True, rev_id=f"{int(revisions()[-1]) + 1:04d}")
 
 
 async def main(message: str) -> None:

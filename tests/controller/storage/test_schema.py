@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from controller.storage import Sealer, Storage, StorageError, StorageUnavailable
 from controller.storage.models import Base
+from controller.storage.schema import revisions
+from controller.storage.upgrade import alembic_config
 
 
 async def execute(url: str, *statements: str) -> None:
@@ -44,6 +47,13 @@ async def test_migrations_make_what_the_models_say(storage: Storage) -> None:
     async with storage._engine.connect() as connection:
         found = await connection.run_sync(differences)
     assert found == [], "models.py changed: write a migration (python -m controller.storage.migrations)"
+
+
+def test_the_numbers_of_the_files_are_the_revisions_in_their_order() -> None:
+    """A start asks the names of files, so that it need not import Alembic."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    assert revisions() == [each.revision for each in scripts.walk_revisions()][::-1]
+    assert revisions()[-1] == scripts.get_current_head()
 
 
 async def test_another_master_key_is_refused(database_url: str, sealer: Sealer) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine, select
 
 from controller.storage import Sealer, Storage
 from controller.storage.models import Device, Session
-from controller.storage.schema import alembic_config
+from controller.storage.upgrade import alembic_config
 
 ID = "11111111111111111111111111111111"
 ROWS = f"""
