@@ -58,27 +58,41 @@ def enrol(
     profile = asyncio.run(enrol_device(_state(state), read_invite(text), replace=replace, name=name))
     document = {"domain": profile.domain, "device": profile.device, "user": profile.user}
     told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"
+    if not profile.user:
+        told = f"Enrolled in {profile.domain} as device {profile.device}; whoever logs in first owns it. Next: "
+        told += "gloam login --oidc"
     Output(json=json).show(document, lambda console: console.print(told))
 
 
-@app.command(epilog="Example: gloam login ada   or: gloam login ada --password-stdin --otp 123456 < password.txt")
+@app.command(epilog="Example: gloam login ada   or: gloam login --oidc corp   or: gloam login --oidc --device-code")
 def login(
-    user: Annotated[str | None, typer.Argument(metavar="[USER]", help="Who; the device's owner if not given.")] = None,
+    user: Annotated[
+        str | None,
+        typer.Argument(metavar="[USER]", help="Who; the device's owner if not given. With --oidc: the provider."),
+    ] = None,
     otp: Annotated[str | None, typer.Option("--otp", metavar="CODE", help="The authenticator's code.")] = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="The password is the first line of standard input.")
     ] = False,
     passkey: Annotated[bool, typer.Option("--passkey", help="Use a passkey or security key, in your browser.")] = False,
+    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an identity provider, in your browser.")] = False,
+    device_code: Annotated[
+        bool, typer.Option("--device-code", help="With --oidc: in a browser on any other machine.")
+    ] = False,
     no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Log in; a background agent then keeps the session alive."""
-    from client.login import Asking
+    from client.login import Asking, AtProvider
     from client.login import login as log_in
 
+    if device_code and not oidc:
+        raise CommandError("--device-code is a way to log in at a provider", "add --oidc", ExitCode.USAGE)
+    at_provider = AtProvider(user, device_code) if oidc else None
     interactive = not json and not password_stdin and sys.stdin.isatty()
-    log_in(_enrolled(state), Asking(user, otp, password_stdin, interactive, passkey, not no_browser), Output(json=json))
+    asking = Asking(None if oidc else user, otp, password_stdin, interactive, passkey, not no_browser, at_provider)
+    log_in(_enrolled(state), asking, Output(json=json))
 
 
 @app.command(epilog="Example: gloam status --json")

@@ -10,6 +10,7 @@ Laws:
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final, TypeVar
 
 import aiohttp
@@ -22,7 +23,18 @@ from spa.packet import KnockKind
 from wire.errors import RemoteError, TlsRefused
 from wire.http import connector
 from wire.limits import ALPN_HTTP
-from wire.messages import ControllerAddress, LoginReply, LoginRequest, Refusal, parse
+from wire.messages import (
+    ControllerAddress,
+    LoginReply,
+    LoginRequest,
+    Message,
+    OidcBegin,
+    OidcBegun,
+    OidcFinish,
+    OidcFinished,
+    Refusal,
+    parse,
+)
 from wire.tls import ClientTls
 
 ANSWER_DEADLINE: Final = 15.0
@@ -32,6 +44,7 @@ MAX_ANSWER: Final = 1_048_576
 WEBSOCKET_GONE: Final = frozenset({401, 403, 404, 409, 410})
 
 T = TypeVar("T")
+R = TypeVar("R", LoginReply, OidcBegun, OidcFinished)
 
 
 class RefusedByController(Exception):  # noqa: N818 - reads as what it is
@@ -58,17 +71,28 @@ class Controllers:
 
     async def login(self, request: LoginRequest) -> LoginReply:
         """Asks for a session. Raises CannotReach, RefusedByController."""
+        return await self._post("/v1/login", request, LoginReply)
+
+    async def begin_oidc(self, request: OidcBegin) -> OidcBegun:
+        """Begins a login at an identity provider. Raises CannotReach, RefusedByController."""
+        return await self._post("/v1/oidc/begin", request, OidcBegun)
+
+    async def finish_oidc(self, request: OidcFinish) -> OidcFinished:
+        """Brings what came of it. Raises CannotReach, RefusedByController."""
+        return await self._post("/v1/oidc/finish", request, OidcFinished)
+
+    async def _post(self, path: str, request: Message, model: type[R]) -> R:
         body = request.model_dump_json().encode()
 
-        async def post(http: aiohttp.ClientSession, base: str) -> LoginReply:
+        async def post(http: aiohttp.ClientSession, base: str) -> R:
             asked = self._clock.wall()
             headers = {"Content-Type": "application/json"}
-            async with http.post(f"{base}/v1/login", data=body, headers=headers) as response:
+            async with http.post(f"{base}{path}", data=body, headers=headers) as response:
                 data = await _bounded(response)
                 if response.status != 200:  # noqa: PLR2004 (the one success)
                     raise RefusedByController(response.status, _refusal(response.status, data))
-                reply = parse(LoginReply, data)
-                self._learn(reply, asked)
+                reply = parse(model, data)
+                self._learn(reply.time, asked)
                 return reply
 
         return await self._first(post)
@@ -150,8 +174,8 @@ class Controllers:
                     await http.close()
         raise CannotReach("tls", "closed", f"controller {controller.name} closes every connection", "try again")
 
-    def _learn(self, reply: LoginReply, asked_us: int) -> None:
-        if self._clock.learn(reply.time, asked_us, self._clock.wall()):
+    def _learn(self, time: datetime, asked_us: int) -> None:
+        if self._clock.learn(time, asked_us, self._clock.wall()):
             self._state.save_clock(self._clock)
 
 

@@ -22,6 +22,7 @@ from typing import Final, assert_never
 import segno
 import typer
 
+from client import oidc
 from client.agent.messages import LoginAnswer, LoginCall
 from client.agent.process import call_agent
 from client.ask import raise_problem
@@ -53,10 +54,18 @@ _CODE: Final = re.compile(r"\A[0-9]{0,8}\Z")  # anything else is meant as a back
 
 
 @dataclass(frozen=True, slots=True)
+class AtProvider:
+    """At an identity provider, of that name or the only one; with a browser here, or by a code typed anywhere."""
+
+    name: str | None
+    device_code: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Asking:
     """What was given on the command line, and whether a person can be asked for the rest.
 
-    `passkey` is wanted rather than anything else; `browser` may be opened for it.
+    `passkey` is wanted rather than anything else; `browser` may be opened.
     """
 
     user: str | None
@@ -65,16 +74,21 @@ class Asking:
     interactive: bool
     passkey: bool = False
     browser: bool = True
+    at_provider: AtProvider | None = None
 
 
 def login(state: ClientState, asking: Asking, output: Output) -> None:
     """Logs in. Raises CommandError with what is missing or wrong."""
     user = asking.user or state.profile().user
-    proofs = _given(asking)
+    if not user and asking.at_provider is None:
+        raise CommandError("this device is nobody's yet", "run gloam login --oidc: who logs in first owns it")
+    proofs = _given(state, asking)
     answer = asyncio.run(_ask(state, user, proofs))
     for _round in range(ROUNDS):
         match answer.status:
             case "done":
+                if answer.session is not None:
+                    state.save_owner(answer.session.user)
                 _show_session(output, answer.session)
                 return
             case "refused":
@@ -92,9 +106,11 @@ def login(state: ClientState, asking: Asking, output: Output) -> None:
     raise CommandError("the controller keeps asking for more", "ask the administrator")
 
 
-def _given(asking: Asking) -> list[Proof]:
-    """The proofs that need no asking."""
+def _given(state: ClientState, asking: Asking) -> list[Proof]:
+    """The proofs that need no asking here; what a provider says comes from there."""
     proofs: list[Proof] = []
+    if (at := asking.at_provider) is not None:
+        proofs.append(oidc.prove(state, at.name, device_code=at.device_code, browser=asking.browser, fresh=False))
     if asking.password_stdin:
         proofs.append(_password(sys.stdin.readline().rstrip("\r\n")))
     if asking.otp is not None:
@@ -185,7 +201,7 @@ def _show_session(output: Output, view: SessionView | None) -> None:
 
 async def _ask(state: ClientState, user: str, proofs: Sequence[Proof]) -> LoginAnswer:
     try:
-        asked = LoginCall(user=user, proofs=tuple(proofs))
+        asked = LoginCall(user=user or None, proofs=tuple(proofs))
     except ValueError:
         raise _bad_form() from None
     answer = await call_agent(state, asked, deadline=LOGIN_DEADLINE, start=True)

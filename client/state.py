@@ -113,6 +113,13 @@ class ClientState:
         write_private(self._knock_secret, knock_secret.reveal())
         self._identities.save(DEVICE, identity)
 
+    def save_owner(self, user: str) -> None:
+        """Notes whose this device has become, if it was nobody's."""
+        profile = self.profile()
+        if not profile.user:
+            owned = profile.model_copy(update={"user": user})
+            write_private(self._profile, owned.model_dump_json(indent=2).encode())
+
     def make(self) -> None:
         """Makes the directory, 0700; refuses one that others may enter."""
         make_state_directory(self.directory)

@@ -16,6 +16,10 @@ from wire.messages import (
     IpAddress,
     Label,
     Message,
+    OidcBegin,
+    OidcBegun,
+    OidcFinish,
+    OidcFinished,
     Port,
     Proof,
     ResourceView,
@@ -32,6 +36,20 @@ class LoginCall(Message):
     type: Literal["login"] = "login"
     user: UserName | None = None
     proofs: Annotated[tuple[Proof, ...], Field(max_length=4)] = ()
+
+
+class OidcBeginCall(Message):
+    """Begin a login at an identity provider."""
+
+    type: Literal["oidc_begin"] = "oidc_begin"
+    asked: OidcBegin
+
+
+class OidcFinishCall(Message):
+    """What the browser brought, or whether the person has agreed meanwhile."""
+
+    type: Literal["oidc_finish"] = "oidc_finish"
+    asked: OidcFinish
 
 
 class StatusCall(Message):
@@ -65,6 +83,20 @@ class LoginAnswer(Message):
     sentence: Text = ""
     fix: Text = ""
     session: SessionView | None = None
+
+
+class OidcBeginAnswer(Message):
+    """Where the person goes."""
+
+    type: Literal["oidc_begin"] = "oidc_begin"
+    begun: OidcBegun
+
+
+class OidcFinishAnswer(Message):
+    """What the controller said to what came of it."""
+
+    type: Literal["oidc_finish"] = "oidc_finish"
+    finished: OidcFinished
 
 
 class Notice(Message):
@@ -121,8 +153,13 @@ class Problem(Message):
     exit: Annotated[int, Field(ge=1, le=4)]
 
 
-Call = Annotated[LoginCall | StatusCall | RouteCall | LogoutCall, Field(discriminator="type")]
-Answer = Annotated[LoginAnswer | StatusAnswer | RouteAnswer | LogoutAnswer | Problem, Field(discriminator="type")]
+Call = Annotated[
+    LoginCall | OidcBeginCall | OidcFinishCall | StatusCall | RouteCall | LogoutCall, Field(discriminator="type")
+]
+Answer = Annotated[
+    LoginAnswer | OidcBeginAnswer | OidcFinishAnswer | StatusAnswer | RouteAnswer | LogoutAnswer | Problem,
+    Field(discriminator="type"),
+]
 
 call: TypeAdapter[Call] = TypeAdapter(Call, config=LATER)
 answer: TypeAdapter[Answer] = TypeAdapter(Answer, config=LATER)

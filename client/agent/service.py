@@ -23,6 +23,10 @@ from client.agent.messages import (
     LoginCall,
     LogoutAnswer,
     LogoutCall,
+    OidcBeginAnswer,
+    OidcBeginCall,
+    OidcFinishAnswer,
+    OidcFinishCall,
     Problem,
     RouteAnswer,
     RouteCall,
@@ -117,6 +121,10 @@ class Agent:
             case LoginCall():
                 async with self._login:
                     return await self._log_in(asked)
+            case OidcBeginCall():
+                return OidcBeginAnswer(begun=await self._controllers.begin_oidc(asked.asked))
+            case OidcFinishCall():
+                return OidcFinishAnswer(finished=await self._controllers.finish_oidc(asked.asked))
             case StatusCall():
                 return await self._status()
             case RouteCall():

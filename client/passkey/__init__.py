@@ -3,7 +3,6 @@
 - ``asking``    what the browser is asked, and what it answered (pure)
 - ``page``      the page and its headers (pure); ``page.html``, ``page.css``, ``page.js`` are its parts
 - ``server``    serves the page on loopback, once
-- ``browser``   opens it
 - ``ceremony``  one question from the controller's challenge to the controller's verdict
 - ``commands``  `gloam passkey add`, `list`, `remove`
 """

@@ -10,8 +10,8 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from certs.verify import spki_sha256
+from client.browser import open_browser
 from client.passkey.asking import Here, addition_of, login_options, proof_of, registration_options
-from client.passkey.browser import open_browser
 from client.passkey.page import Page
 from client.passkey.server import PageServer, serving
 from client.state import ClientState

@@ -143,7 +143,7 @@ class Enrolment:
             used=row.used_at is not None,
             user=user,
             gateway=gateway,
-            issuer=row.issuer,
+            issuer=row.provider_issuer,
         )
 
     async def _enrol_device(
@@ -161,7 +161,7 @@ class Enrolment:
                 Device(
                     id=device,
                     user_id=None if user is None else user.id,
-                    issuer=invitation.issuer,
+                    provider_issuer=invitation.issuer,
                     name=shown(request.device_name),
                     platform=shown(request.platform),
                     sealed_knock_secret=self._storage.sealer.seal(secret, sealed.device_knock(device)),

@@ -126,7 +126,7 @@ class Invites:
                 purpose=purpose.value,
                 user_id=user_id,
                 gateway_id=gateway_id,
-                issuer=issuer,
+                provider_issuer=issuer,
                 sealed_secret=self._storage.sealer.seal(invite.secret, sealed.invite_secret(invite.id)),
                 created_at=now,
                 expires_at=invite.expires,

@@ -255,7 +255,7 @@ class Invite(Base):
     purpose: Mapped[str] = mapped_column(String(16))  # device, gateway
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"))
     gateway_id: Mapped[UUID | None] = mapped_column(ForeignKey("gateway.id"))
-    issuer: Mapped[str | None] = mapped_column(Text)  # whoever logs in there becomes the device's owner
+    provider_issuer: Mapped[str | None] = mapped_column(Text)  # whoever logs in there becomes the device's owner
     sealed_secret: Mapped[bytes]
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime]
@@ -263,7 +263,7 @@ class Invite(Base):
 
 
 class Device(Base):
-    """A machine of a person's, with a key of its own; nobody's until somebody of `issuer` has logged in on it.
+    """A machine of a person's, with a key of its own; nobody's until somebody of `provider_issuer` has logged in on it.
 
     From a renewal until its first use there are two of key, certificate and knock secret: those that count, and the
     next ones, which count too and take the place of the others when they are used.
@@ -272,7 +272,7 @@ class Device(Base):
     __tablename__ = "device"
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user_account.id"), index=True)
-    issuer: Mapped[str | None] = mapped_column(Text)
+    provider_issuer: Mapped[str | None] = mapped_column(Text)
     name: Mapped[str] = mapped_column(String(64))
     platform: Mapped[str] = mapped_column(String(128))
     sealed_knock_secret: Mapped[bytes]

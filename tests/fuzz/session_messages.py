@@ -15,6 +15,10 @@ from wire.messages import (
     EnrolRequest,
     LoginReply,
     LoginRequest,
+    OidcBegin,
+    OidcBegun,
+    OidcFinish,
+    OidcFinished,
     Refusal,
     decode,
     from_client,
@@ -23,7 +27,8 @@ from wire.messages import (
 )
 
 ADAPTERS: Final = {"from_client": from_client, "to_client": to_client}
-BODIES: Final = (EnrolRequest, EnrolReply, LoginRequest, LoginReply, Refusal)
+OIDC: Final = (OidcBegin, OidcBegun, OidcFinish, OidcFinished)
+BODIES: Final = (EnrolRequest, EnrolReply, LoginRequest, LoginReply, *OIDC, Refusal)
 READERS: Final = {name: partial(decode, adapter) for name, adapter in ADAPTERS.items()} | {
     body.__name__: partial(parse, body) for body in BODIES
 }

@@ -12,7 +12,7 @@ Laws:
 import asyncio
 import base64
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote_plus, urlencode, urlsplit
@@ -83,10 +83,12 @@ class ProviderClient:
         """What is known of it, so that the next question begins anew."""
         self._known.pop(issuer, None)
 
-    async def metadata(self, issuer: str) -> discovery.Metadata:
-        """What the issuer says about itself. Raises Unreachable, Misbehaved."""
+    async def metadata(self, issuer: str, *, anew: bool = False) -> discovery.Metadata:
+        """What the issuer says about itself; `anew`: whatever is known. Raises Unreachable, Misbehaved."""
         known = self._of(issuer)
         async with known.turn:
+            if anew:
+                known.metadata = None
             return await self._metadata(known, issuer)
 
     async def _metadata(self, known: _Known, issuer: str) -> discovery.Metadata:
@@ -132,7 +134,7 @@ class ProviderClient:
 
     async def begin_device(self, asked: Registration, **more: str) -> DeviceAuthorization:
         """A code for the person to type at the provider. Raises Refused, Unreachable, Misbehaved."""
-        metadata = await self.metadata(asked.issuer)
+        metadata = await self.metadata(asked.issuer, anew=True)
         if metadata.device is None:
             raise Refused("unsupported_grant_type")
         form = {"scope": " ".join(asked.scopes), **_wishes(asked), **more}
@@ -158,7 +160,8 @@ class ProviderClient:
             answer = tokens.verify(token, held.keys, expected, self._clock())
             unknown = isinstance(answer, BadToken) and answer.reason is tokens.Reason.KEY_UNKNOWN
             if unknown and not held.patient(self._clock()):
-                held = known.key_set = await self._keys(known, asked.issuer)
+                held = known.key_set = replace(held, sought_at=self._clock())  # even if they do not answer
+                held = known.key_set = replace(await self._keys(known, asked.issuer), sought_at=held.sought_at)
                 answer = tokens.verify(token, held.keys, expected, self._clock())
             return answer
 

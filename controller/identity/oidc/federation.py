@@ -149,7 +149,8 @@ class Federation:
             url, page, user_code = given.page_with_code or given.page, given.page, given.user_code
         else:
             flow = CodeFlow(redirect=f"http://127.0.0.1:{asked.port}{PATH}")
-            metadata = await self._client.metadata(registration.issuer)
+            # Asked now, so that an outage is told here and not by a browser that finds nobody.
+            metadata = await self._client.metadata(registration.issuer, anew=True)
             lifetime = LIFETIME
             url, page, user_code = self._client.authorization_url(metadata, registration, flow, **wishes), None, None
         conversation = Conversation(device, registration, flow, max_age, now, now + lifetime)

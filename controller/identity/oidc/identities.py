@@ -153,7 +153,7 @@ class Identities:
             user="" if user is None else user.name,
             disabled=user is not None and user.disabled_at is not None,
             owner=None if machine is None else machine.user_id,
-            invited=None if machine is None else machine.issuer,
+            invited=None if machine is None else machine.provider_issuer,
             revoked=machine is None or machine.revoked_at is not None,
         )
 
@@ -171,7 +171,12 @@ class Identities:
             theirs = select(func.count()).where(Device.user_id == user, Device.revoked_at.is_(None))
             if (await change.db.scalar(theirs) or 0) >= self._device_limit:
                 raise NotClaimed("too_many_devices")
-            free = (Device.id == device, Device.user_id.is_(None), Device.issuer == issuer, Device.revoked_at.is_(None))
+            free = (
+                Device.id == device,
+                Device.user_id.is_(None),
+                Device.provider_issuer == issuer,
+                Device.revoked_at.is_(None),
+            )
             if not await changed_one(change.db, update(Device).where(*free).values(user_id=user)):
                 raise NotClaimed("others_device")
             change.record("device.claimed", f"{device}; {issuer}; subject {subject}")

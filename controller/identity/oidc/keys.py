@@ -6,7 +6,7 @@ Laws:
    A symmetric key never counts: what verifies with it could also have been made with it by anybody who read the set.
 2. An RSA key has at least 2,048 bits.
 3. A set is believed for `FRESH`: a key the provider has withdrawn is forgotten then. After that, no set, no login.
-4. A `kid` we do not know is worth one question more, at most every `PATIENCE`: made-up tokens cannot make us ask.
+4. A `kid` we do not know is worth one question more, at most every `PATIENCE`: made-up tokens make us ask no more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +41,11 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """A provider's keys, and when they were asked for."""
+    """A provider's keys, when they were asked for, and when that was last done for a `kid` that was not among them."""
 
     keys: tuple[SigningKey, ...]
     asked_at: datetime
+    sought_at: datetime | None = None
 
     def fresh(self, now: datetime) -> bool:
         """Whether it is still believed (law 3). A clock that was set back does not make it so for longer."""
@@ -52,7 +53,7 @@ class KeySet:
 
     def patient(self, now: datetime) -> bool:
         """Whether an unknown `kid` has to wait (law 4)."""
-        return abs(now - self.asked_at) < PATIENCE
+        return self.sought_at is not None and abs(now - self.sought_at) < PATIENCE
 
 
 def parse_keys(document: Mapping[str, Any]) -> tuple[SigningKey, ...]:

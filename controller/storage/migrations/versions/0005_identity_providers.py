@@ -86,10 +86,10 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("session_id", name=op.f("pk_federated_session")),
     )
-    op.add_column("device", sa.Column("issuer", sa.Text(), nullable=True))
+    op.add_column("device", sa.Column("provider_issuer", sa.Text(), nullable=True))
     if op.get_bind().dialect.name == "sqlite":
         _let_devices_be_nobodys()
     else:
         op.alter_column("device", "user_id", existing_type=sa.Uuid(), nullable=True)
-    op.add_column("invite", sa.Column("issuer", sa.Text(), nullable=True))
+    op.add_column("invite", sa.Column("provider_issuer", sa.Text(), nullable=True))
     # ### end Alembic commands ###

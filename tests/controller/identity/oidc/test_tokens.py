@@ -212,7 +212,8 @@ def test_a_private_key_that_was_published_verifies_and_is_not_kept() -> None:
 
 
 def test_a_set_is_believed_for_an_hour_and_asked_again_once_a_minute() -> None:
-    held = KeySet((), NOW)
+    assert not KeySet((), NOW).patient(NOW)
+    held = KeySet((), NOW, NOW)
     for seconds, fresh, patient in ((0, True, True), (59, True, True), (61, True, False), (3601, False, False)):
         for sign_ in (1, -1):
             then = NOW + timedelta(seconds=seconds * sign_)

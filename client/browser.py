@@ -1,6 +1,6 @@
 """Opens a page in the person's browser, where there is one to see it in.
 
-A browser in the terminal (lynx, w3m) knows no passkeys and would take the terminal: without a display nothing is opened
+A browser in the terminal (lynx, w3m) would take it, and knows no passkeys: without a display nothing is opened
 unless `$BROWSER` names what to open it with.
 """
 

@@ -1,0 +1,149 @@
+"""People log in at a certified OpenID provider, in a browser or by a code typed elsewhere; and what follows from it."""
+
+import asyncio
+import shlex
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from lab.perimeter import PASSWORD, Client
+from lab.processes import Process
+from lab.visitor import fetch
+from tests.openid import browser
+from tests.openid.provider import CLIENT, SECRET, OpenIdProvider
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+DENIED = 4
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def corp(shared_stage: Any) -> AsyncIterator[OpenIdProvider]:
+    """The provider, registered as `corp`; its Engineering are engineers here, who may reach the wiki."""
+    provider = await OpenIdProvider.start()
+    perimeter = shared_stage.perimeter
+    await perimeter.admin_json("group", "add", "engineers")
+    await perimeter.admin_json("grant", "add", "--group", "engineers", "--resource", "wiki")
+    added = await perimeter.admin(
+        "provider", "add", "corp", "--issuer", provider.issuer, "--client-id", CLIENT, "--client-secret-stdin",
+        "--scope", "openid", "--scope", "offline_access", "--scope", "profile", "--scope", "groups",
+        "--groups-claim", "groups", "--group", "Engineering=engineers", "--mfa-amr", "mfa", "--recheck", "1s",
+        "--create-users", text=f"{SECRET}\n",
+    )  # fmt: skip
+    assert added.code == 0, added.err
+    yield provider
+    await provider.stop()
+
+
+def opens(name: str, program: str = "browser.py") -> dict[str, str]:
+    """The environment of somebody whose browser logs in at the provider under this name."""
+    script = Path(browser.__file__).with_name(program)
+    return {"BROWSER": f"{shlex.join([sys.executable, str(script), name, name[::-1]])} %s"}
+
+
+async def person(stage: Any, name: str, program: str = "browser.py") -> Client:
+    """A user without groups, with a machine, who is the same at the provider."""
+    await stage.perimeter.add_user(name)
+    await stage.perimeter.admin_json("user", "link", name, "--provider", "corp", "--subject", name)
+    made: Client = await stage.perimeter.add_client(name, env=opens(name, program))
+    return made
+
+
+async def until_denied(client: Client) -> str:
+    """What `gloam connect wiki` says once it is refused."""
+    async with asyncio.timeout(60):
+        while (done := await client.gloam("connect", "wiki", text="")).code == 0:
+            pass
+    return done.err
+
+
+async def test_in_the_browser_and_the_providers_groups_count(shared_stage: Any, corp: OpenIdProvider) -> None:
+    await corp.account("ada", groups=("Engineering",), amr=("pwd", "mfa"))
+    ada = await person(shared_stage, "ada")
+    login = await ada.json("login", "--oidc")
+    assert (login["status"], login["user"]) == ("done", "ada")
+    forward, host, port = await ada.forward("wiki")
+    assert (await fetch(host, port))[0] == 200
+    await forward.stop()
+    assert (await ada.gloam("connect", "payroll", text="")).code == DENIED
+    [event] = await shared_stage.events("login.succeeded", user="ada")
+    assert event["methods"] == ["fed", "mfa"]
+
+    await corp.do("rotate")  # its keys are others now, and the old ones are gone
+    assert (await ada.json("login", "--oidc", "corp"))["status"] == "done"
+
+    await corp.account("ada", groups=(), amr=("pwd", "mfa"))
+    assert "wiki" in await until_denied(ada)
+    assert (await ada.json("status"))["logged_in"]
+
+    await corp.do("disable", name="ada")
+    async with asyncio.timeout(60):
+        while (status := await ada.json("status"))["logged_in"]:
+            pass
+    assert status["ended"]["sentence"] == "the identity provider corp no longer confirms your login"
+
+
+async def test_in_real_chromium(shared_stage: Any, corp: OpenIdProvider) -> None:
+    for tool in ("chromium", "chromedriver"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}: apt-get install chromium chromium-driver")
+    await corp.account("eve", groups=("Engineering",), amr=("pwd", "mfa"))
+    eve = await person(shared_stage, "eve", "chromium.py")
+    assert (await eve.json("login", "--oidc"))["user"] == "eve"
+    done = await eve.gloam("connect", "wiki", text="GET / HTTP/1.0\r\n\r\n")
+    assert "The wiki" in done.out, done.err
+
+
+async def test_by_a_code_typed_elsewhere_and_a_code_of_the_authenticator(
+    shared_stage: Any, corp: OpenIdProvider
+) -> None:
+    await corp.account("bea", groups=("Engineering",))  # no second factor there
+    bea = await person(shared_stage, "bea")
+    await bea.login("bea")  # sets an authenticator up
+    argv = bea.argv("login", "--oidc", "--device-code", "--json", "--otp", await bea.authenticator.code())  # type: ignore[union-attr]
+    env = {"GLOAM_STATE": str(bea.state)}
+    command = await Process.start("device code", argv, log=bea.state / "device.log", env=env, awaited=b'"done"')
+    code = (await command.said("type there")).rpartition(" ")[2]
+    page = await asyncio.to_thread(browser.visit, f"{corp.issuer}/device", "bea", "aeb", code)
+    assert "Success" in page
+    await command.ready(60)
+    assert await command.wait() == 0
+    methods = [event["methods"] for event in await shared_stage.events("login.succeeded", user="bea")]
+    assert methods[-1] == ["fed", "mfa", "otp"]
+
+
+async def test_the_first_login_on_an_invited_machine_makes_the_user(shared_stage: Any, corp: OpenIdProvider) -> None:
+    await corp.account("cleo", groups=("Engineering",), amr=("pwd", "mfa"))
+    perimeter = shared_stage.perimeter
+    machine = await perimeter.add_client("nobody", name="cleo", enrol=False, env=opens("cleo"))
+    invite = await perimeter.admin_json("invite", "--provider", "corp")
+    await machine.json("enrol", invite["invite"])
+    nobody = await machine.gloam("login", "--password-stdin", text="x\n")
+    assert "gloam login --oidc" in nobody.err
+    assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
+    done = await machine.gloam("connect", "wiki", text="GET / HTTP/1.0\r\n\r\n")
+    assert "The wiki" in done.out, done.err
+    assert "cleo@corp" in [each["name"] for each in await perimeter.admin_json("user", "list")]
+    assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
+
+
+async def test_an_outage_is_told_and_passwords_still_work(shared_stage: Any, corp: OpenIdProvider) -> None:
+    await corp.account("dora", amr=("pwd", "mfa"))
+    dora = await person(shared_stage, "dora")
+    assert (await dora.json("login", "--oidc"))["status"] == "done"
+    await corp.do("close")
+    refused = await dora.gloam("login", "--oidc")
+    assert refused.code == 1
+    assert "the identity provider corp does not answer at present" in refused.err
+    assert "gloam login works without it" in refused.err
+    await dora.login("dora", PASSWORD)
+    assert (await dora.json("status"))["logged_in"]
+    await corp.do("open")
+    assert (await dora.json("login", "--oidc"))["status"] == "done"
+    reasons = [event["code"] for event in await shared_stage.events("login.refused")]
+    assert "provider_unreachable" in reasons
