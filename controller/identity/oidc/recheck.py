@@ -18,7 +18,7 @@ from typing import Final, assert_never
 from uuid import UUID
 
 import structlog
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
 
 from certs.secret import Secret
 from controller.audit.events import Event, ProviderTrouble
@@ -101,18 +101,19 @@ class Rechecks:
 
     async def sweep(self) -> None:
         """Confirms what is due; forgets what has ended."""
+        registrations = {each.issuer: each for each in (await self._providers.registrations()).values()}
+        now = self._clock()
+        soonest = min((min(each.recheck, RETRY) for each in registrations.values()), default=timedelta(0))
+        query = select(Row, Session.ended_at).join(Session, Session.id == Row.session_id)
         async with self._storage.read() as db:
-            found = (await db.execute(select(Row, Session.ended_at).join(Session, Session.id == Row.session_id))).all()
-        if not found:
-            return
+            due = or_(Session.ended_at.is_not(None), Row.asked_at <= now - soonest)
+            found = (await db.execute(query.where(due))).all()
         ended = {row.session_id for row, ended_at in found if ended_at is not None}
         if ended:
             async with self._storage.change() as change:
                 await change.db.execute(delete(Row).where(Row.session_id.in_(ended)))
             for session in ended:
                 self._held.pop(session, None)
-        registrations = {each.issuer: each for each in (await self._providers.registrations()).values()}
-        now = self._clock()
         async with asyncio.TaskGroup() as group:
             for row in (row for row, ended_at in found if ended_at is None):
                 registration = registrations.get(row.issuer)
@@ -128,6 +129,8 @@ class Rechecks:
                     await self._confirm(row, registration)
             except StorageError as error:
                 log.warning("a session of a provider waits for the database", reason=error.what)
+            except Exception:  # one session's trouble, whatever it is, is no other's; it is asked about again
+                log.exception("a session could not be confirmed", session=str(row.session_id))
 
     async def _confirm(self, row: Row, registration: Registration) -> None:
         name = registration.name

@@ -175,8 +175,10 @@ def _checked(claims: Mapping[str, Any], expected: Expected, now: datetime) -> Id
         raise _Bad(Reason.SUBJECT, subject)
     _check_audience(claims, expected.audience)
     _check_times(claims, now)
-    if expected.nonce is not None and not hmac.compare_digest(_text(claims, "nonce").encode(), expected.nonce.encode()):
-        raise _Bad(Reason.NONCE)
+    if expected.nonce is not None:
+        nonce = _text(claims, "nonce")
+        if not nonce.isascii() or not hmac.compare_digest(nonce, expected.nonce):
+            raise _Bad(Reason.NONCE)
     return IdToken(issuer, subject, _auth_time(claims, expected.max_age, now), claims)
 
 

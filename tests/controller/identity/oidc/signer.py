@@ -26,6 +26,7 @@ class Signer:
 
     def __init__(self) -> None:
         self.key: Key = ECKey.generate_key("P-256", parameters={"kid": "first"})
+        self.first = self.key
         self.header: dict[str, Any] = {}
         self.claims: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
@@ -62,6 +63,11 @@ class Signer:
             "code_challenge_methods_supported": ["S256"],
         }
         self.jwks = self.jwks or self.published(self.key)
+
+    def reset(self) -> None:
+        """A provider as good as at its start."""
+        self.key = self.first
+        self.claims, self.answer, self.instead, self.refusal = {}, {}, {}, None
 
     async def stop(self) -> None:
         """From now on nothing listens; `start` takes the same port again."""

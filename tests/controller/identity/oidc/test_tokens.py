@@ -225,6 +225,25 @@ def test_nothing_else_is_a_token(text: str) -> None:
     assert isinstance(verify(text, PUBLISHED, EXPECTED, NOW), BadToken)
 
 
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(claims())), VALUES, max_size=3))
+def test_whatever_is_signed_is_answered(changed: dict[str, Any]) -> None:
+    answer = verify(sign({**claims(), **changed}), PUBLISHED, EXPECTED, NOW)
+    assert isinstance(answer, IdToken | BadToken)
+    if isinstance(answer, IdToken):
+        assert (answer.issuer, answer.subject) == (ISSUER, changed.get("sub", "u-1"))
+
+
+def test_a_nonce_of_half_a_character_is_wrong() -> None:
+    assert verify(sign(claims(nonce="\ud800" * 43)), PUBLISHED, EXPECTED, NOW) == BadToken(Reason.NONCE)
+
+
 def test_a_token_of_a_million_braces_is_refused_quickly() -> None:
     began = time.monotonic()
     assert isinstance(verify(sign(b"[" * 40_000), PUBLISHED, EXPECTED, NOW), BadToken)
