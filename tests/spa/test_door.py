@@ -16,7 +16,7 @@ from spa.errors import DoorError, Unreachable
 from spa.limits import DRAIN_BATCH
 from spa.packet import KnockKind
 from spa.windows import Windows
-from tests.spa.visit import accepted, dark, datagram, needs, passes_bytes, scan, send, until
+from tests.spa.visit import SILENCE, accepted, dark, datagram, needs, passes_bytes, scan, send, until
 
 CLOAKS = pytest.mark.parametrize("cloak", [CloakName.NFTABLES, CloakName.SOCKET_FILTER, CloakName.ON_DEMAND])
 
