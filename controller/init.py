@@ -41,7 +41,7 @@ from controller.storage.master import FILE, make_master_key
 
 BUILDING: Final = ".init"
 _MANIFEST: Final = "manifest"
-_HEADING: Final = (
+HEADING: Final = (
     "# The settings of this controller. Each can be overridden by a variable: GLOAM_ and its name in capitals.\n\n"
 )
 
@@ -102,16 +102,16 @@ async def initialise(
     state: Path, settings: ControllerSettings, environ: Mapping[str, str], root_out: RootOut | None = None
 ) -> dict[str, Any]:
     """Makes the controller of ``settings`` in ``state``; on StorageError or SettingsError nothing is left."""
-    with _place(state) as building:
+    with place(state) as building:
         url = database_url(settings.database, building)
         try:
             master = Sealer(make_master_key(building, environ))
             root_sha256 = await _fill(url, master, settings, root_out)
             try:
-                write_private(building / CONFIG_FILE, (_HEADING + dump_settings(settings)).encode())
-                _move_into_place(building, state)
+                write_private(building / CONFIG_FILE, (HEADING + dump_settings(settings)).encode())
+                move_into_place(building, state)
             except BaseException:
-                await _empty(url)
+                await empty(url)
                 if root_out is not None:
                     root_out.path.unlink(missing_ok=True)
                 raise
@@ -140,21 +140,21 @@ async def _fill(url: str, sealer: Sealer, settings: ControllerSettings, root_out
                 trust = create_authority(change.db, sealer, settings.domain, now=datetime.now(UTC), keep_root=keep)
                 change.record(ChangeMade(actor="init", what="controller.initialised", detail=settings.domain))
         except BaseException:
-            await _empty(url)
+            await empty(url)
             if written and root_out is not None:
                 root_out.path.unlink(missing_ok=True)
             raise
     return spki_sha256(trust.root)
 
 
-async def _empty(url: str) -> None:
+async def empty(url: str) -> None:
     """Takes back what was made in the database; if it is out of reach now, the next init does."""
     with suppress(StorageError):
         await Storage.discard(url)
 
 
 @contextmanager
-def _place(state: Path) -> Iterator[Path]:
+def place(state: Path) -> Iterator[Path]:
     """A directory to build in; on any exception, nothing of it is left, nor of ``state`` if it was not there before."""
     existed = state.exists()
     try:
@@ -191,7 +191,7 @@ def _require_empty(state: Path, building: Path) -> None:
         raise StorageError(f"{state} is not empty", "name an empty or a new directory with --state DIR")
 
 
-def _move_into_place(building: Path, state: Path) -> None:
+def move_into_place(building: Path, state: Path) -> None:
     """The moment a controller comes to be: `config.toml` last, and on the disk in that order."""
     names = [path.name for path in building.iterdir() if path.name != CONFIG_FILE]
     write_private(building / _MANIFEST, "\n".join([*names, CONFIG_FILE]).encode())

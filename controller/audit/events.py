@@ -39,6 +39,7 @@ __all__ = [
     "ChangeMade",
     "ClientProtocolError",
     "CloakTrouble",
+    "ControllerRestored",
     "ControllerStarted",
     "ControllerStopped",
     "DecisionMade",
@@ -88,6 +89,19 @@ class ControllerStarted(Event):
     kind: Literal["controller.started"] = "controller.started"
     controller: Text
     version: Text = ""
+
+
+class ControllerRestored(Event):
+    """A backup became a controller: what happened between the two moments is not known here."""
+
+    ocsf = Ocsf.APPLICATION_LIFECYCLE
+    activity = 99
+    kind: Literal["controller.restored"] = "controller.restored"
+    controller: Text
+    backup_made_at: AwareDatetime
+    backup_by: Text  # the version of gloam
+    sessions_ended: Count = 0
+    invites_closed: Count = 0
 
 
 class ControllerStopped(Event):
@@ -333,6 +347,7 @@ class LeaseLagging(Event):
 AnyEvent = Annotated[
     ControllerStarted
     | ControllerStopped
+    | ControllerRestored
     | ChainStarted
     | EventsDropped
     | ChangeMade

@@ -6,6 +6,7 @@ places.py     gateway, resource
 access.py     grant, policy
 live.py       session, audit, status
 authority.py  ca
+copies.py     backup, restore
 perimeter.py  init, run
 options.py    what every command shares
 """
@@ -13,7 +14,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
-from controller.cli import access, authority, federation, live, people, perimeter, places
+from controller.cli import access, authority, copies, federation, live, people, perimeter, places
 
 app = typer.Typer(
     name="gloam-controller",
@@ -25,6 +26,8 @@ app = typer.Typer(
 )
 app.command("init")(perimeter.init)
 app.command("run")(perimeter.run)
+app.command("backup")(copies.backup)
+app.command("restore")(copies.restore)
 people.user.command("link")(federation.user_link)
 people.user.command("unlink")(federation.user_unlink)
 people.user.command("links")(federation.user_links)

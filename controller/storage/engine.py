@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from sqlalchemy import URL, Connection, insert, inspect, select
+from sqlalchemy import URL, Connection, delete, insert, inspect, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from controller.audit import chain
@@ -87,6 +87,19 @@ class Storage:
         return await cls._opened(url, sealer, controller, clock, domain)
 
     @classmethod
+    async def refill(
+        cls,
+        url: str,
+        sealer: Sealer,
+        load: Callable[[Connection], None],
+        *,
+        controller: str = "main",
+        clock: Clock = utc_now,
+    ) -> Self:
+        """An open storage on an empty database that `load` fills, all or nothing. Raises StorageError, as `create`."""
+        return await cls._opened(url, sealer, controller, clock, load)
+
+    @classmethod
     async def open(cls, url: str, sealer: Sealer, *, controller: str = "main", clock: Clock = utc_now) -> Self:
         """An open storage on a database made by ``create``, migrated if it is older.
 
@@ -107,7 +120,9 @@ class Storage:
             await engine.dispose()
 
     @classmethod
-    async def _opened(cls, text: str, sealer: Sealer, controller: str, clock: Clock, create: str | None) -> Self:
+    async def _opened(
+        cls, text: str, sealer: Sealer, controller: str, clock: Clock, create: str | Callable[[Connection], None] | None
+    ) -> Self:
         url = parse_database_url(text)
         _prepare_file(url, new=create is not None)
         engine = make_engine(url)
@@ -117,6 +132,8 @@ class Storage:
                 async with engine.execution_options(**WRITES).begin() as connection:
                     if create is None:
                         await connection.run_sync(storage._check)
+                    elif callable(create):
+                        await connection.run_sync(storage._refill, create)
                     else:
                         await connection.run_sync(storage._fill, create)
         except BaseException:
@@ -125,8 +142,8 @@ class Storage:
         storage.audit.start()
         return storage
 
-    def _fill(self, connection: Connection, domain: str) -> None:
-        """An empty database becomes ours; what an interrupted init left is removed first."""
+    def _require_empty(self, connection: Connection) -> None:
+        """Refuses a database with something in it; what an interrupted init or restore left is removed."""
         if schema.is_ours(connection):
             if _setting(connection, INITIALISED) is not None:
                 raise StorageError(
@@ -135,6 +152,18 @@ class Storage:
             schema.drop_everything(connection)
         elif inspect(connection).get_table_names():
             raise StorageError(f"the database {spoken(self._url)} is not empty", "name an empty database")
+
+    def _refill(self, connection: Connection, load: Callable[[Connection], None]) -> None:
+        self._require_empty(connection)
+        load(connection)
+        connection.execute(delete(Setting).where(Setting.key == INITIALISED))  # `open` says so once all is in place
+        schema.migrate(connection)
+        self._require_master(connection)
+        self.domain = _setting(connection, DOMAIN) or ""
+
+    def _fill(self, connection: Connection, domain: str) -> None:
+        """An empty database becomes ours."""
+        self._require_empty(connection)
         schema.migrate(connection)
         key = self.sealer.derive(chain.KEY_LABEL)
         self.domain = domain
@@ -149,14 +178,17 @@ class Storage:
                 "run gloam-controller init, or correct the database URL",
             )
         schema.migrate(connection)
+        self._require_master(connection)
+        self.domain = _setting(connection, DOMAIN) or ""
+        if _setting(connection, INITIALISED) is None:
+            _put(connection, INITIALISED, self.clock().isoformat())
+
+    def _require_master(self, connection: Connection) -> None:
         if _setting(connection, MASTER_CHECK) != self.sealer.fingerprint:
             raise StorageError(
                 "the master key is not the one this database was made with",
                 "put back the master.key of this perimeter (or its GLOAM_MASTER_KEY)",
             )
-        self.domain = _setting(connection, DOMAIN) or ""
-        if _setting(connection, INITIALISED) is None:
-            _put(connection, INITIALISED, self.clock().isoformat())
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:

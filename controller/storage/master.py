@@ -34,17 +34,17 @@ def load_master_key(state: Path, environ: Mapping[str, str]) -> Secret:
     path = state / FILE
     if not path.exists():
         raise StorageError(f"the master key {path} is missing", f"put it back from a backup, or set {VARIABLE}")
-    return _parse(_read(path), str(path))
+    return parse_master_key(_read(path), str(path))
 
 
 def master_key_from_environment(environ: Mapping[str, str]) -> Secret | None:
     """The master key that is handed in from outside the state directory, if one is."""
     if text := environ.get(VARIABLE):
-        return _parse(text.encode(), f"the variable {VARIABLE}")
+        return parse_master_key(text.encode(), f"the variable {VARIABLE}")
     if directory := environ.get(CREDENTIALS):
         path = Path(directory) / CREDENTIAL
         if path.exists():
-            return _parse(path.read_bytes(), f"the credential {path}")
+            return parse_master_key(path.read_bytes(), f"the credential {path}")
     return None
 
 
@@ -70,7 +70,8 @@ def _read(path: Path) -> bytes:
         raise StorageError(str(error), error.fix) from error
 
 
-def _parse(text: bytes, where: str) -> Secret:
+def parse_master_key(text: bytes, where: str) -> Secret:
+    """The key that is written in `text`. Raises StorageError, which says `where`."""
     try:
         stripped = text.strip()
         key = base64.b64decode(stripped + b"=", altchars=b"-_", validate=True)

@@ -50,6 +50,15 @@ def migrate(connection: Connection) -> None:
         upgrade_to_newest(connection)
 
 
+def at_revision(connection: Connection, revision: str) -> None:
+    """Makes the tables of one revision in an empty database. Raises StorageError for one this version does not know."""
+    if revision not in {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}:
+        raise StorageError(
+            f"the backup was made by a newer gloam (schema {revision})", "restore it with that version, or a newer one"
+        )
+    upgrade(alembic_config(connection), revision)
+
+
 def is_ours(connection: Connection) -> bool:
     """Whether gloam's tables are here."""
     return inspect(connection).has_table(VERSION_TABLE) and inspect(connection).has_table("setting")

@@ -78,7 +78,7 @@ async def test_a_second_init_is_refused_and_changes_nothing(tmp_path: Path, data
         await (await open_made(tmp_path / "state")).close()
 
 
-@pytest.mark.parametrize("broken", ["make_master_key", "create_authority", "dump_settings", "_move_into_place"])
+@pytest.mark.parametrize("broken", ["make_master_key", "create_authority", "dump_settings", "move_into_place"])
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=["error", "interrupt"])
 @pytest.mark.parametrize("existed", [False, True], ids=["new", "existing"])
 async def test_a_failure_anywhere_leaves_nothing(
@@ -127,7 +127,7 @@ init.initialise_from_options(
 """
 
 
-@pytest.mark.parametrize("step", ["create_authority", "dump_settings", "_move_into_place", "_sync"])
+@pytest.mark.parametrize("step", ["create_authority", "dump_settings", "move_into_place", "_sync"])
 async def test_an_init_killed_outright_does_not_stand_in_the_way(tmp_path: Path, database: str, step: str) -> None:
     state = tmp_path / "state"
     killed = subprocess.run(
