@@ -45,18 +45,20 @@ def migrate(connection: Connection) -> None:
         )
     if revision != known[-1]:
         # Alembic takes a third of the time a controller needs to start, and hardly any start has something to migrate.
-        from controller.storage.upgrade import upgrade_to_newest
+        from controller.storage.upgrade import upgrade_to
 
-        upgrade_to_newest(connection)
+        upgrade_to(connection, "head")
 
 
 def at_revision(connection: Connection, revision: str) -> None:
     """Makes the tables of one revision in an empty database. Raises StorageError for one this version does not know."""
-    if revision not in {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}:
+    if revision not in revisions():
         raise StorageError(
             f"the backup was made by a newer gloam (schema {revision})", "restore it with that version, or a newer one"
         )
-    upgrade(alembic_config(connection), revision)
+    from controller.storage.upgrade import upgrade_to
+
+    upgrade_to(connection, revision)
 
 
 def is_ours(connection: Connection) -> bool:

@@ -17,6 +17,6 @@ def alembic_config(connection: Connection | None = None) -> Config:
     return config
 
 
-def upgrade_to_newest(connection: Connection) -> None:
-    """Makes every step that is missing, in the connection's transaction."""
-    upgrade(alembic_config(connection), "head")
+def upgrade_to(connection: Connection, revision: str) -> None:
+    """Makes every step that is missing up to a revision ("head": the newest), in the connection's transaction."""
+    upgrade(alembic_config(connection), revision)
