@@ -129,6 +129,27 @@ async def test_the_first_login_on_an_invited_machine_makes_the_user(shared_stage
     assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
 
 
+async def test_administrators_see_providers_and_take_them_away(shared_stage: Any, corp: OpenIdProvider) -> None:
+    await corp.account("fay", amr=("pwd", "mfa"))
+    fay = await person(shared_stage, "fay")
+    await fay.json("login", "--oidc")
+    perimeter = shared_stage.perimeter
+    shown = await perimeter.admin("provider", "show", "corp")
+    assert "Engineering" in shown.out
+    assert SECRET not in shown.out
+    assert [each["name"] for each in await perimeter.admin_json("provider", "list")] == ["corp"]
+    assert [each["subject"] for each in await perimeter.admin_json("user", "links", "fay")] == ["fay"]
+    unlinked = await perimeter.admin_json("user", "unlink", "fay", "--provider", "corp")
+    assert unlinked["sessions_ended"] == 1
+    refused = await fay.gloam("login", "--oidc")
+    assert "this login at the provider does not count here" in refused.err
+    assert (await shared_stage.events("login.refused"))[-1]["code"] == "identity_unknown"
+    missing = await perimeter.admin(
+        "provider", "add", "two", "--issuer", "http://login.example.com", "--client-id", "x"
+    )
+    assert "the issuer is not https" in missing.err
+
+
 async def test_an_outage_is_told_and_passwords_still_work(shared_stage: Any, corp: OpenIdProvider) -> None:
     await corp.account("dora", amr=("pwd", "mfa"))
     dora = await person(shared_stage, "dora")

@@ -17,6 +17,12 @@ from wire.messages import EnrolReply, OidcBegun
 
 
 @pytest.fixture
+async def everywhere(any_perimeter: Perimeter, signer: Signer) -> World:
+    """On each kind of database."""
+    return await World.make(any_perimeter, signer, creates_users=True)
+
+
+@pytest.fixture
 async def creating(perimeter: Perimeter, signer: Signer) -> World:
     return await World.make(perimeter, signer, creates_users=True)
 
@@ -40,18 +46,18 @@ async def attempt(world: World, machine: Machine) -> str:
     return (await world.finish(begun, machine)).code
 
 
-async def test_the_first_login_makes_the_user_and_the_device_theirs(creating: World) -> None:
-    machine = await invited(creating)
-    creating.signer.claims = {**MFA, "sub": "u-9", "preferred_username": "Zoë.Q", "groups": ["Engineering"]}
-    reply = await creating.login(await creating.proved(machine), machine)
+async def test_the_first_login_makes_the_user_and_the_device_theirs(everywhere: World) -> None:
+    machine = await invited(everywhere)
+    everywhere.signer.claims = {**MFA, "sub": "u-9", "preferred_username": "Zoë.Q", "groups": ["Engineering"]}
+    reply = await everywhere.login(await everywhere.proved(machine), machine)
     assert reply.status == "done"
     assert reply.session is not None
     assert reply.session.user == "zo-.q@corp"
-    assert await creating.groups("zo-.q@corp") == {"staff"}
-    assert [each.user for each in await creating.perimeter.devices.list() if each.id == machine.id] == ["zo-.q@corp"]
-    second = await invited(creating)
-    await creating.proved(second)  # the same person, another machine: the same user
-    users = {view.user for view in await creating.perimeter.openid.identities.listing()}
+    assert await everywhere.groups("zo-.q@corp") == {"staff"}
+    assert [each.user for each in await everywhere.perimeter.devices.list() if each.id == machine.id] == ["zo-.q@corp"]
+    second = await invited(everywhere)
+    await everywhere.proved(second)  # the same person, another machine: the same user
+    users = {view.user for view in await everywhere.perimeter.openid.identities.listing()}
     assert users == {"alice", "zo-.q@corp"}
 
 
@@ -80,15 +86,17 @@ async def test_no_user_is_made_on_somebodys_device_nor_for_a_name_that_is_taken(
     assert [code for code, _ in await creating.reasons()] == ["identity_unknown", "name_taken", "bad_claim"]
 
 
-async def test_one_invite_makes_one_user_whoever_is_first(creating: World) -> None:
-    machine = await invited(creating)
+async def test_one_invite_makes_one_user_whoever_is_first(everywhere: World) -> None:
+    machine = await invited(everywhere)
     logins = []
     for subject in ("u-8", "u-9"):
-        begun = await creating.begin(machine)
+        begun = await everywhere.begin(machine)
         assert isinstance(begun, OidcBegun)
         logins.append((begun, subject))
-    identities = creating.perimeter.openid.identities
-    claims = (identities.claim(machine.id, creating.signer.issuer, subject, f"{subject}@corp") for _, subject in logins)
+    identities = everywhere.perimeter.openid.identities
+    claims = (
+        identities.claim(machine.id, everywhere.signer.issuer, subject, f"{subject}@corp") for _, subject in logins
+    )
     done = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(isinstance(each, Exception) for each in done) == 1
     made = {view.user for view in await identities.listing()} - {"alice"}
