@@ -29,6 +29,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+passkey = typer.Typer(
+    name="passkey", help="Your passkeys and security keys.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(passkey)
+
 StateOption = Annotated[
     Path | None, typer.Option("--state", metavar="DIR", help="The state directory; each one is a device of its own.")
 ]
@@ -93,6 +98,39 @@ def login(
     interactive = not json and not password_stdin and sys.stdin.isatty()
     asking = Asking(None if oidc else user, otp, password_stdin, interactive, passkey, not no_browser, at_provider)
     log_in(_enrolled(state), asking, Output(json=json))
+
+
+@passkey.command("add", epilog="Example: gloam passkey add 'blue key'")
+def passkey_add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What you will call it.")],
+    no_browser: NoBrowserOption = False,
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add a passkey or security key, in your browser."""
+    from client.passkey.commands import add
+
+    add(_enrolled(state), name, Output(json=json), browser=not no_browser)
+
+
+@passkey.command("list", epilog="Example: gloam passkey list")
+def passkey_list(state: StateOption = None, json: JsonOption = False) -> None:
+    """List your passkeys."""
+    from client.passkey.commands import show
+
+    show(_enrolled(state), Output(json=json))
+
+
+@passkey.command("remove", epilog="Example: gloam passkey remove 'blue key'")
+def passkey_remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or its identifier.")],
+    state: StateOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove one of your passkeys."""
+    from client.passkey.commands import remove
+
+    remove(_enrolled(state), name, Output(json=json))
 
 
 @app.command(epilog="Example: gloam status --json")

@@ -32,6 +32,8 @@ from wire.messages import (
     OidcBegun,
     OidcFinish,
     OidcFinished,
+    PasskeyReply,
+    PasskeyRequest,
     Refusal,
     parse,
 )
@@ -44,7 +46,7 @@ MAX_ANSWER: Final = 1_048_576
 WEBSOCKET_GONE: Final = frozenset({401, 403, 404, 409, 410})
 
 T = TypeVar("T")
-R = TypeVar("R", LoginReply, OidcBegun, OidcFinished)
+R = TypeVar("R", LoginReply, OidcBegun, OidcFinished, PasskeyReply)
 
 
 class RefusedByController(Exception):  # noqa: N818 - reads as what it is
@@ -80,6 +82,10 @@ class Controllers:
     async def finish_oidc(self, request: OidcFinish) -> OidcFinished:
         """Brings what came of it. Raises CannotReach, RefusedByController."""
         return await self._post("/v1/oidc/finish", request, OidcFinished)
+
+    async def passkeys(self, request: PasskeyRequest) -> PasskeyReply:
+        """Asks something about one's passkeys. Raises CannotReach, RefusedByController."""
+        return await self._post("/v1/passkeys", request, PasskeyReply)
 
     async def _post(self, path: str, request: Message, model: type[R]) -> R:
         body = request.model_dump_json().encode()

@@ -40,6 +40,8 @@ from controller.identity.by_oidc import ByOidc
 from controller.identity.by_passkey import ByPasskey
 from controller.identity.login import Login
 from controller.identity.oidc import OpenId
+from controller.identity.passkey_admin import PasskeyAdmin
+from controller.identity.passkey_wishes import PasskeyWishes
 from controller.identity.passkeys import Passkeys
 from controller.identity.passwords import Passwords
 from controller.policies.grants import GrantService
@@ -165,6 +167,10 @@ class Controller:
             device_limit=settings.device_limit,
         )  # fmt: skip
         self.passkeys = Passkeys(storage, domain=settings.domain, root_sha256=authority.root_sha256, clock=utc_now)
+        self.passkey_admin = PasskeyAdmin(storage, utc_now)
+        self.passkey_wishes = PasskeyWishes(
+            self.passkeys, storage=storage, sessions=self.sessions, note=note, clock=utc_now
+        )
         self.login = Login(
             storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
             domain=settings.domain,

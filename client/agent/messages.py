@@ -20,6 +20,8 @@ from wire.messages import (
     OidcBegun,
     OidcFinish,
     OidcFinished,
+    PasskeyReply,
+    PasskeyWish,
     Port,
     Proof,
     ResourceView,
@@ -50,6 +52,13 @@ class OidcFinishCall(Message):
 
     type: Literal["oidc_finish"] = "oidc_finish"
     asked: OidcFinish
+
+
+class PasskeyCall(Message):
+    """Something about one's passkeys."""
+
+    type: Literal["passkeys"] = "passkeys"
+    wish: PasskeyWish
 
 
 class StatusCall(Message):
@@ -97,6 +106,13 @@ class OidcFinishAnswer(Message):
 
     type: Literal["oidc_finish"] = "oidc_finish"
     finished: OidcFinished
+
+
+class PasskeyAnswer(Message):
+    """What the controller said to it."""
+
+    type: Literal["passkeys"] = "passkeys"
+    reply: PasskeyReply
 
 
 class Notice(Message):
@@ -154,10 +170,18 @@ class Problem(Message):
 
 
 Call = Annotated[
-    LoginCall | OidcBeginCall | OidcFinishCall | StatusCall | RouteCall | LogoutCall, Field(discriminator="type")
+    LoginCall | OidcBeginCall | OidcFinishCall | PasskeyCall | StatusCall | RouteCall | LogoutCall,
+    Field(discriminator="type"),
 ]
 Answer = Annotated[
-    LoginAnswer | OidcBeginAnswer | OidcFinishAnswer | StatusAnswer | RouteAnswer | LogoutAnswer | Problem,
+    LoginAnswer
+    | OidcBeginAnswer
+    | OidcFinishAnswer
+    | PasskeyAnswer
+    | StatusAnswer
+    | RouteAnswer
+    | LogoutAnswer
+    | Problem,
     Field(discriminator="type"),
 ]
 

@@ -27,6 +27,8 @@ from client.agent.messages import (
     OidcBeginCall,
     OidcFinishAnswer,
     OidcFinishCall,
+    PasskeyAnswer,
+    PasskeyCall,
     Problem,
     RouteAnswer,
     RouteCall,
@@ -40,7 +42,7 @@ from client.session import NoRoute, Target, find, route
 from client.state import ClientState, session_id
 from console.errors import ExitCode
 from wire.errors import RemoteError
-from wire.messages import LoginReply, LoginRequest, SessionView
+from wire.messages import LoginReply, LoginRequest, PasskeyRequest, SessionView
 from wire.renewal import RenewalFailed
 
 IDLE: Final = 60.0
@@ -116,7 +118,7 @@ class Agent:
         finally:
             self._called.set()
 
-    async def _do(self, asked: Call) -> Answer:
+    async def _do(self, asked: Call) -> Answer:  # noqa: PLR0911 - one a call
         match asked:
             case LoginCall():
                 async with self._login:
@@ -125,6 +127,8 @@ class Agent:
                 return OidcBeginAnswer(begun=await self._controllers.begin_oidc(asked.asked))
             case OidcFinishCall():
                 return OidcFinishAnswer(finished=await self._controllers.finish_oidc(asked.asked))
+            case PasskeyCall():
+                return await self._passkeys(asked)
             case StatusCall():
                 return await self._status()
             case RouteCall():
@@ -161,6 +165,14 @@ class Agent:
             sentence=reply.sentence,
             fix=reply.fix,
             session=reply.session,
+        )
+
+    async def _passkeys(self, asked: PasskeyCall) -> Answer:
+        keeper = self._keeper
+        if keeper is None:
+            return self._not_logged_in()
+        return PasskeyAnswer(
+            reply=await self._controllers.passkeys(PasskeyRequest(session=keeper.session, wish=asked.wish))
         )
 
     async def _status(self) -> StatusAnswer:

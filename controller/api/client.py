@@ -11,6 +11,7 @@ from aiohttp import web
 
 from certs.names import Name
 from controller.api.bodies import BODY_BYTES, Bodies
+from controller.api.passkeys import add_passkeys
 from controller.api.peers import Peers, device_of, source_of
 from controller.api.refusals import refused, respond
 from controller.api.renewal import add_renewal
@@ -22,6 +23,7 @@ from controller.devices.renewal import Renewals
 from controller.gateways.link import Links
 from controller.identity.login import Login
 from controller.identity.oidc import OpenId
+from controller.identity.passkey_wishes import PasskeyWishes
 from controller.sessions.service import Sessions
 from controller.storage.engine import Storage
 from wire.invite import BINDING_BYTES, BINDING_LABEL
@@ -47,6 +49,8 @@ class Parts(Protocol):
     def login(self) -> Login: ...  # noqa: D102
     @property
     def openid(self) -> OpenId: ...  # noqa: D102
+    @property
+    def passkey_wishes(self) -> PasskeyWishes: ...  # noqa: D102
     @property
     def sessions(self) -> Sessions: ...  # noqa: D102
     @property
@@ -133,6 +137,7 @@ def application(parts: Parts) -> web.Application:
     app.router.add_post("/v1/oidc/finish", oidc_finish)
     app.router.add_get("/v1/session", session, allow_head=False)
     app.router.add_get("/v1/link", link, allow_head=False)
+    add_passkeys(app, parts.passkey_wishes, bodies)
     add_renewal(app, parts.renewals, bodies, clock)
 
     app.on_shutdown.append(sockets.going_away)

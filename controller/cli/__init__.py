@@ -1,6 +1,7 @@
 """`gloam-controller`: the administrators' commands, a file for each handful of nouns.
 
 people.py     user, group, invite, device
+passkeys.py   passkey
 federation.py   provider, user link
 places.py     gateway, resource
 access.py     grant, policy
@@ -14,7 +15,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
-from controller.cli import access, authority, copies, federation, live, people, perimeter, places
+from controller.cli import access, authority, copies, federation, live, passkeys, people, perimeter, places
 
 app = typer.Typer(
     name="gloam-controller",
@@ -35,6 +36,7 @@ app.add_typer(people.user)
 app.add_typer(people.group)
 app.command("invite")(people.invite)
 app.add_typer(people.device)
+app.add_typer(passkeys.passkey)
 app.add_typer(federation.provider)
 app.add_typer(places.gateway)
 app.add_typer(places.resource)

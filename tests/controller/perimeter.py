@@ -26,6 +26,7 @@ from controller.identity.by_oidc import ByOidc
 from controller.identity.by_passkey import ByPasskey
 from controller.identity.by_totp import context as totp_context
 from controller.identity.oidc import OpenId
+from controller.identity.passkey_wishes import PasskeyWishes
 from controller.identity.passkeys import Passkeys
 from controller.sessions import Sessions, SessionTimes
 from controller.storage import Storage
@@ -122,6 +123,7 @@ class Perimeter:
     admission: Admission
     passwords: Passwords
     passkeys: Passkeys
+    passkey_wishes: PasskeyWishes
     clock: Clock
     openid: OpenId
     secrets: dict[str, Secret] = field(default_factory=dict)
@@ -244,7 +246,7 @@ class Perimeter:
         """A whole login, in a time step of its own."""
         self.clock.pass_(seconds=31)
         reply = await self.ask_login(machine)
-        assert asked_for(reply) <= {"otp", "totp_enrolment", "backup_code"}, reply
+        assert asked_for(reply) <= {"otp", "totp_enrolment", "backup_code", "passkey"}, reply
         reply = await self.ask_login(machine, otp=await self.code(machine.user))
         assert reply.status == "done", reply
         assert reply.session is not None
@@ -334,6 +336,7 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
             clock=clock,
         ),
         passkeys=passkeys,
+        passkey_wishes=PasskeyWishes(passkeys, storage=storage, sessions=sessions, note=note, clock=clock),
         enrolment=Enrolment(
             storage=storage,
             authority=authority,

@@ -56,6 +56,7 @@ async def test_every_route_there_is_says_whom_it_is_for(perimeter: Perimeter) ->
         "/v1/login": For.DEVICE,
         "/v1/oidc/begin": For.DEVICE,
         "/v1/oidc/finish": For.DEVICE,
+        "/v1/passkeys": For.DEVICE,
         "/v1/session": For.DEVICE,
         "/v1/link": For.GATEWAY,
         "/v1/recover": For.INVITE,
