@@ -19,6 +19,16 @@ class StorageError(ControllerError):
     """The database or the state directory cannot be used as it is: missing, damaged, newer, another master key."""
 
 
+class WrongMasterKey(StorageError):  # noqa: N818 - reads as what it is
+    """The database was made with another master key."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the master key is not the one this database was made with",
+            "put back the master.key of this perimeter (or its GLOAM_MASTER_KEY)",
+        )
+
+
 class StorageUnavailable(StorageError):  # noqa: N818 - reads as what it is
     """The database does not answer now. Nothing was acknowledged; the same request may succeed later (HTTP 503)."""
 

@@ -18,9 +18,8 @@ from console.descriptors import allow_many
 from console.errors import CommandError, ExitCode
 from console.state import only_one
 from controller.assembly import Controller
-from controller.config import ControllerSettings, database_url, load_controller_settings
-from controller.storage import Sealer, Storage
-from controller.storage.master import load_master_key
+from controller.config import ControllerSettings, load_controller_settings
+from controller.storage.opening import open_storage
 
 log = structlog.get_logger("controller")
 
@@ -28,11 +27,10 @@ log = structlog.get_logger("controller")
 def serve(state: Path, environ: Mapping[str, str]) -> int:
     """Run the controller of `state` until it is told to stop; the exit code. Raises CommandError."""
     settings = load_controller_settings(state, environ)
-    sealer = Sealer(load_master_key(state, environ))
     allow_many()
     try:
         with only_one(state, "controller"), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(state, settings, sealer, environ))
+            return runner.run(_serve(state, settings, environ))
     except asyncio.CancelledError:
         log.warning("stopped at once")
         return ExitCode.FAILED
@@ -47,7 +45,7 @@ def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
     return None
 
 
-async def _serve(state: Path, settings: ControllerSettings, sealer: Sealer, environ: Mapping[str, str]) -> int:
+async def _serve(state: Path, settings: ControllerSettings, environ: Mapping[str, str]) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -59,7 +57,7 @@ async def _serve(state: Path, settings: ControllerSettings, sealer: Sealer, envi
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    async with await Storage.open(database_url(settings.database, state), sealer, controller=settings.name) as storage:
+    async with await open_storage(state, settings, environ) as storage:
         controller = await Controller.assemble(settings, storage)
         loop.add_signal_handler(signal.SIGHUP, _reload, state, dict(environ), settings)
         async with controller.serving(state):

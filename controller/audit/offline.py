@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from controller.audit.verification import Intact, verify_database
-from controller.config import database_url, load_controller_settings
-from controller.storage import Sealer, Storage
-from controller.storage.master import load_master_key
+from controller.config import load_controller_settings
+from controller.storage.opening import open_storage
 
 
 def verify_state(state: Path, environ: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -19,9 +18,7 @@ def verify_state(state: Path, environ: Mapping[str, str] | None = None) -> dict[
 
 async def _verify(state: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     settings = load_controller_settings(state, environ)
-    sealer = Sealer(load_master_key(state, environ))
-    url = database_url(settings.database, state)
-    async with await Storage.open(url, sealer, controller=settings.name) as storage:
+    async with await open_storage(state, settings, environ) as storage:
         result = await verify_database(storage)
     document: dict[str, Any] = {"chains": result.chains, "records": result.records}
     if isinstance(result, Intact):

@@ -49,7 +49,7 @@ async def verify_database(storage: Storage, known: Iterable[chain.Witness] = ())
 
     Raises StorageUnavailable if the database does not answer.
     """
-    key = storage.sealer.derive(chain.KEY_LABEL)
+    key = storage.audit_key
     async with storage.read() as db:
         return await _Verification(key, db, known).run()
 

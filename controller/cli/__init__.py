@@ -8,6 +8,7 @@ access.py     grant, policy
 live.py       session, audit, status
 authority.py  ca
 copies.py     backup, restore
+master.py     master-key
 perimeter.py  init, run
 options.py    what every command shares
 """
@@ -15,7 +16,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
-from controller.cli import access, authority, copies, federation, live, passkeys, people, perimeter, places
+from controller.cli import access, authority, copies, federation, live, master, passkeys, people, perimeter, places
 
 app = typer.Typer(
     name="gloam-controller",
@@ -45,6 +46,7 @@ app.add_typer(access.policy)
 app.add_typer(live.session)
 app.add_typer(live.audit)
 app.add_typer(authority.ca)
+app.add_typer(master.master_key)
 app.command("status")(live.status)
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from certs.secret import Secret
 from controller.audit.events import ChangeMade
-from controller.config import CONFIG_FILE, ControllerSettings, database_url, load_controller_settings
+from controller.config import CONFIG_FILE, ControllerSettings, load_controller_settings
 from controller.errors import StorageError
 from controller.safekeeping.dump import FORMAT, VERSION, Header, dump
 from controller.safekeeping.encrypted import Lock, write_new
-from controller.storage import Sealer, Storage
-from controller.storage.master import format_master_key, load_master_key
+from controller.storage import Storage
+from controller.storage.master import format_master_key
+from controller.storage.opening import open_storage
 from controller.storage.schema import revision_of
 
 
@@ -47,16 +47,14 @@ class _Made:
 
 async def _dump(state: Path, file: Path, environ: Mapping[str, str]) -> _Made:
     settings = load_controller_settings(state, environ)
-    master = load_master_key(state, environ)
-    url = database_url(settings.database, state)
-    async with await Storage.open(url, Sealer(master), controller=settings.name) as storage:
+    async with await open_storage(state, settings, environ) as storage:
         async with storage.change() as change:  # whoever holds a copy is the CA: a copy is never made silently
             change.record(ChangeMade(actor=f"backup/{os.geteuid()}", what="controller.backed_up", detail=str(file)))
         async with storage.read() as db:
-            return await _made(db, storage.domain, settings, state, master)
+            return await _made(db, storage, settings, state)
 
 
-async def _made(db: AsyncSession, domain: str, settings: ControllerSettings, state: Path, master: Secret) -> _Made:
+async def _made(db: AsyncSession, storage: Storage, settings: ControllerSettings, state: Path) -> _Made:
     header = Header(
         format=FORMAT,
         version=VERSION,
@@ -64,8 +62,8 @@ async def _made(db: AsyncSession, domain: str, settings: ControllerSettings, sta
         schema=await (await db.connection()).run_sync(revision_of) or "",
         made_at=datetime.now(UTC),
         controller=settings.name,
-        domain=domain,
+        domain=storage.domain,
         config=(state / CONFIG_FILE).read_text(encoding="utf-8"),
-        master_key=format_master_key(master),
+        master_key=format_master_key(storage.sealer.master),
     )
     return _Made(header, await dump(db, header))

@@ -10,18 +10,19 @@ Laws:
 """
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from sqlalchemy import URL, Connection, delete, insert, inspect, select
+from sqlalchemy import URL, Connection, delete, insert, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from controller.audit import chain
 from controller.audit.events import Event
 from controller.audit.writer import Audit, Stamped
-from controller.errors import StorageError
+from controller.errors import StorageError, WrongMasterKey
 from controller.storage import schema
 from controller.storage.chained import REGISTER, ChainWriter
 from controller.storage.database import (
@@ -39,6 +40,8 @@ from controller.storage.sealing import Sealer
 DOMAIN: Final = "domain"
 MASTER_CHECK: Final = "master_check"
 INITIALISED: Final = "initialised"
+AUDIT_KEY: Final = "audit_key"
+"""What the audit chains are kept with, sealed; only once the master key was replaced: until then it follows from it."""
 
 Clock = Callable[[], datetime]
 
@@ -77,7 +80,8 @@ class Storage:
         self._turn = asyncio.Lock()
         self._changing: asyncio.Task[object] | None = None
         self._recorded = asyncio.Event()
-        self._chain = ChainWriter(sealer.derive(chain.KEY_LABEL), controller)
+        self.audit_key = sealer.derive(chain.KEY_LABEL)  # or the one that was kept through rotations of the master key
+        self._chain = ChainWriter(self.audit_key, controller)
 
     @classmethod
     async def create(
@@ -165,11 +169,10 @@ class Storage:
         """An empty database becomes ours."""
         self._require_empty(connection)
         schema.migrate(connection)
-        key = self.sealer.derive(chain.KEY_LABEL)
         self.domain = domain
         _put(connection, DOMAIN, domain)
         _put(connection, MASTER_CHECK, self.sealer.fingerprint)
-        _put(connection, REGISTER, chain.register(key, 0))
+        _put(connection, REGISTER, chain.register(self.audit_key, 0))
 
     def _check(self, connection: Connection) -> None:
         if not schema.is_ours(connection):
@@ -185,10 +188,10 @@ class Storage:
 
     def _require_master(self, connection: Connection) -> None:
         if _setting(connection, MASTER_CHECK) != self.sealer.fingerprint:
-            raise StorageError(
-                "the master key is not the one this database was made with",
-                "put back the master.key of this perimeter (or its GLOAM_MASTER_KEY)",
-            )
+            raise WrongMasterKey
+        if (kept := _setting(connection, AUDIT_KEY)) is not None:
+            self.audit_key = self.sealer.open(base64.b64decode(kept), AUDIT_KEY)
+            self._chain = ChainWriter(self.audit_key, self.controller)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -224,6 +227,12 @@ class Storage:
             finally:
                 self._chain.uncertain()
                 self._changing = None
+
+    async def replace_master(self, change: Change, new: Sealer) -> None:
+        """Lets `new` open the database once `change` is committed; what is sealed in it is the caller's to seal."""
+        kept = base64.b64encode(new.seal(self.audit_key, AUDIT_KEY)).decode()
+        await change.db.execute(update(Setting).where(Setting.key == MASTER_CHECK).values(value=new.fingerprint))
+        await change.db.merge(Setting(key=AUDIT_KEY, value=kept))
 
     @property
     def recorded(self) -> asyncio.Event:

@@ -9,6 +9,7 @@ Laws:
 
 import base64
 import binascii
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,8 @@ VARIABLE: Final = "GLOAM_MASTER_KEY"
 CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"  # systemd.exec(5)
 CREDENTIAL: Final = "gloam-master-key"
 FILE: Final = "master.key"
+PENDING: Final = "master.key.new"
+"""The next key, while the master key is replaced (safekeeping/resealing.py)."""
 _TEXT_LENGTH: Final = 43
 
 
@@ -46,6 +49,23 @@ def master_key_from_environment(environ: Mapping[str, str]) -> Secret | None:
         if path.exists():
             return parse_master_key(path.read_bytes(), f"the credential {path}")
     return None
+
+
+def pending_master_key(state: Path, environ: Mapping[str, str]) -> Secret | None:
+    """The key that a rotation which was stopped meant to be the next, if there is one in the state directory."""
+    if master_key_from_environment(environ) is not None or not (state / PENDING).exists():
+        return None
+    return parse_master_key(_read(state / PENDING), str(state / PENDING))
+
+
+def finish_pending(state: Path) -> None:
+    """The next key is the one that counts: it takes the place of the one before."""
+    (state / PENDING).replace(state / FILE)
+    descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_master_key(directory: Path, environ: Mapping[str, str]) -> Secret:

@@ -67,7 +67,8 @@ class Setting(Base):
     """A fact about the whole perimeter.
 
     `domain`, `revision` (of what decisions depend on), `master_check` (recognises the master key), `audit_chains` (how
-    many chains there are, under a MAC), `initialised` (init was finished).
+    many chains there are, under a MAC), `audit_key` (what they are kept with, once the master key was replaced),
+    `initialised` (init was finished).
     """
 
     __tablename__ = "setting"

@@ -53,6 +53,11 @@ class Sealer:
         return Secret(HKDF(SHA256(), 32, None, label.encode()).derive(self._master.reveal()))
 
     @property
+    def master(self) -> Secret:
+        """The master key itself: for a backup, which holds it."""
+        return self._master
+
+    @property
     def fingerprint(self) -> str:
         """What a database keeps to recognise its master key; says nothing about it."""
         return self.derive("gloam master key check v1").reveal().hex()

@@ -122,7 +122,7 @@ class Providers:
             for group in sorted(set(settings.groups.values()) - known):
                 raise not_found("group", group, known)
             identifier = uuid4()
-            sealed = None if secret is None else self._storage.sealer.seal(secret, _context(identifier))
+            sealed = None if secret is None else self._storage.sealer.seal(secret, secret_context(identifier))
             change.db.add(
                 Row(
                     id=identifier,
@@ -186,7 +186,7 @@ class Providers:
             name=row.name,
             issuer=row.issuer,
             client_id=row.client_id,
-            secret=None if sealed is None else self._storage.sealer.open(sealed, _context(row.id)),
+            secret=None if sealed is None else self._storage.sealer.open(sealed, secret_context(row.id)),
             algorithms=frozenset(settings.algorithms),
             **{
                 name: getattr(settings, name)
@@ -214,6 +214,6 @@ class Providers:
             raise Refused("provider_unfit", f"this provider cannot be used: {error}", fix) from None
 
 
-def _context(provider: UUID) -> str:
+def secret_context(provider: UUID) -> str:
     """What a client's secret is sealed for."""
     return f"provider/{provider}/secret"

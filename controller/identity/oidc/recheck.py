@@ -84,7 +84,9 @@ class Rechecks:
                 session_id=session,
                 issuer=proved.issuer,
                 subject=proved.subject,
-                sealed_refresh=None if refresh is None else self._storage.sealer.seal(refresh, _context(session)),
+                sealed_refresh=None
+                if refresh is None
+                else self._storage.sealer.seal(refresh, refresh_context(session)),
                 confirmed_at=now,
                 asked_at=now,
             )
@@ -147,7 +149,7 @@ class Rechecks:
         """Raises Unreachable, Misbehaved where the answer is not known, _No where it is no."""
         refresh = self._held.get(row.session_id)
         if refresh is None and row.sealed_refresh is not None:
-            refresh = self._storage.sealer.open(row.sealed_refresh, _context(row.session_id))
+            refresh = self._storage.sealer.open(row.sealed_refresh, refresh_context(row.session_id))
         if refresh is None:
             raise Unreachable("it gave no refresh token to ask with")
         try:
@@ -199,7 +201,7 @@ class Rechecks:
             values["confirmed_at"] = now
         held = self._held.get(row.session_id)
         if held is not None:
-            values["sealed_refresh"] = self._storage.sealer.seal(held, _context(row.session_id))
+            values["sealed_refresh"] = self._storage.sealer.seal(held, refresh_context(row.session_id))
         async with self._storage.change() as change:
             await change.db.execute(update(Row).where(Row.session_id == row.session_id).values(**values))
         self._held.pop(row.session_id, None)
@@ -210,6 +212,6 @@ def _pause(row: Row, registration: Registration) -> timedelta:
     return registration.recheck if row.asked_at == row.confirmed_at else min(registration.recheck, RETRY)
 
 
-def _context(session: UUID) -> str:
+def refresh_context(session: UUID) -> str:
     """What a session's refresh token is sealed for."""
     return f"session/{session}/refresh"
