@@ -8,6 +8,7 @@ Laws:
 4. What is distrusted loses everything that hangs on it before the call returns; who that is can be asked before.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,6 +67,7 @@ class View:
     ends: datetime | None  # next: when it begins at the latest; retiring: when it goes
     waits_for: tuple[str, ...]  # next: gateways that do not have it in force
     hangs: int | None
+    rotate_by: datetime  # from here on what it signs is cut short by its own end
 
 
 What = Literal["made", "issues", "retired", "distrusted"]
@@ -100,6 +102,7 @@ class Rotation:
         self._trusting = trusting
         self._announce = announce
         self._cast_out = cast_out
+        self._turn = asyncio.Lock()
 
     # What administrators ask
 
@@ -155,6 +158,18 @@ class Rotation:
         also: Callable[[Change], Awaitable[None]] | None = None,
     ) -> View:
         """Takes a new intermediate in; `also` is part of the same change. Raises Refused: under_way, too_soon."""
+        async with self._turn:
+            return await self._begin(made, purpose, actor, at_once=at_once, also=also)
+
+    async def _begin(
+        self,
+        made: Issuer,
+        purpose: Purpose,
+        actor: str,
+        *,
+        at_once: bool,
+        also: Callable[[Change], Awaitable[None]] | None,
+    ) -> View:
         self._require_room(purpose, made.certificate, at_once=at_once)
         now = self._clock()
         row = row_of(made, purpose, self._storage.sealer, now=now, issuing_at=now if at_once else None)
@@ -168,10 +183,8 @@ class Rotation:
             for one in gone:
                 await change.db.execute(update(Row).where(Row.id == one.id).values(retired_at=now))
                 change.record(_event(actor, "distrusted", one))
-        await self._changed()
-        if losing:
-            await self._cast_out(losing)
-        await self.advance()
+        await asyncio.gather(self._changed(), self._cast_out(losing))  # neither waits for the other
+        await self._advance()
         return await self._view(self._named(row.id), await self._waiting())
 
     async def retire(self, identifier: UUID, *, actor: str) -> list[Holder]:
@@ -179,7 +192,10 @@ class Rotation:
 
         Raises Refused: issuing, retired.
         """
-        one = self._named(identifier)
+        async with self._turn:
+            return await self._retire_early(self._named(identifier), actor)
+
+    async def _retire_early(self, one: Intermediate, actor: str) -> list[Holder]:
         match standing(one, self._authority.intermediates):
             case Standing.ISSUING:
                 fix = f"gloam-controller ca rotate {one.purpose}, or with --now where its key is in wrong hands"
@@ -188,12 +204,15 @@ class Rotation:
                 raise Refused("retired", "nobody trusts this intermediate any more", "see: gloam-controller ca show")
             case Standing.NEXT | Standing.RETIRING:
                 losing = await self.holders(one)
-                await self._retire(one, actor, "before its time")
-                await self._cast_out(losing)
+                await asyncio.gather(self._retire(one, actor, "before its time"), self._cast_out(losing))
                 return losing
 
     async def advance(self) -> None:
-        """Does what is due: the next begin to issue, the last go. Called now and then, and after every change."""
+        """Does what is due: the next begin to issue, the last go. To be called now and then."""
+        async with self._turn:
+            await self._advance()
+
+    async def _advance(self) -> None:
         now = self._clock()
         waiting = await self._waiting() if self._unfinished() else ()
         for one in self._authority.intermediates:
@@ -327,6 +346,7 @@ class Rotation:
             retired_at=one.retired_at,
             ends=begins_by(one, self._times) if awaited else ends,
             waits_for=waiting if awaited else (),
+            rotate_by=one.certificate.not_valid_after_utc - self._times.hanging(one.purpose),
             hangs=None if is_now is Standing.RETIRED else len(await self.holders(one)),
         )
 

@@ -47,7 +47,7 @@ def _note(view: dict[str, Any]) -> str:
         case "retired":
             return f"since {view['retired_at']}"
         case _:
-            return ""
+            return f"rotate it before {view['rotate_by']}"
 
 
 @ca.command("rotate")

@@ -1,5 +1,6 @@
 """The WebSocket of a live session."""
 
+import hashlib
 from uuid import uuid4
 
 import aiohttp
@@ -22,6 +23,7 @@ from wire.messages import (
     Session,
     SessionView,
     ToClient,
+    TrustUpdate,
     decode,
     to_client,
 )
@@ -56,6 +58,24 @@ async def attached(online: Online) -> aiohttp.ClientWebSocketResponse:
     await say(socket, Attach(session=view.id))
     assert isinstance(await hear(socket), Session)
     return socket
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_who_holds_another_trust_is_told_before_anything_else(
+    served: Served,
+    online: Online,
+    held: bool,  # noqa: FBT001 - pytest's way
+) -> None:
+    _, view, client = online
+    trust = served.perimeter.trust()
+    socket = await client.ws_connect("/v1/session")
+    digest = hashlib.sha256(trust.encode() if held else b"another").digest()
+    await say(socket, Attach(session=view.id, trust=digest))
+    if not held:
+        assert await hear(socket) == TrustUpdate(trust=trust)
+    assert isinstance(await hear(socket), Session)
+    served.perimeter.sessions.tell_all(TrustUpdate(trust=trust))
+    assert await hear(socket) == TrustUpdate(trust=trust)
 
 
 async def test_attach_heartbeat_explain_renew_logout(served: Served, edge: Edge, online: Online) -> None:
