@@ -102,8 +102,8 @@ def _places(document: Document) -> Iterator[tuple[Any, Any]]:
 def _sample(schema: dict[str, Any], definitions: dict[str, Any], *, whole: bool) -> Document:  # noqa: PLR0911 (one a type)
     if "$ref" in schema:
         return _sample(definitions[schema["$ref"].rpartition("/")[2]], definitions, whole=whole)
-    if "anyOf" in schema:
-        return _sample(schema["anyOf"][0 if whole else -1], definitions, whole=whole)
+    if either := schema.get("anyOf", schema.get("oneOf")):
+        return _sample(either[0 if whole else -1], definitions, whole=whole)
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [None])[0])
     match schema.get("type"):

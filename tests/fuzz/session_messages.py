@@ -19,6 +19,8 @@ from wire.messages import (
     OidcBegun,
     OidcFinish,
     OidcFinished,
+    PasskeyReply,
+    PasskeyRequest,
     Refusal,
     decode,
     from_client,
@@ -28,7 +30,7 @@ from wire.messages import (
 
 ADAPTERS: Final = {"from_client": from_client, "to_client": to_client}
 OIDC: Final = (OidcBegin, OidcBegun, OidcFinish, OidcFinished)
-BODIES: Final = (EnrolRequest, EnrolReply, LoginRequest, LoginReply, *OIDC, Refusal)
+BODIES: Final = (EnrolRequest, EnrolReply, LoginRequest, LoginReply, *OIDC, PasskeyRequest, PasskeyReply, Refusal)
 READERS: Final = {name: partial(decode, adapter) for name, adapter in ADAPTERS.items()} | {
     body.__name__: partial(parse, body) for body in BODIES
 }

@@ -38,6 +38,7 @@ NAMES: Final = (
     "knock",
     "link_messages",
     "names",
+    "passkey",
     "session_messages",
 )
 
