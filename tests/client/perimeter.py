@@ -7,6 +7,7 @@ must handle can be given at will.
 import asyncio
 import contextlib
 import hmac
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from wire.messages import (
     Attach,
     Beat,
     ControllerAddress,
+    Credential,
     EnrolReply,
     EnrolRequest,
     Explained,
@@ -50,6 +52,7 @@ from wire.messages import (
     Message,
     OtpAsk,
     OtpProof,
+    PasskeyAsk,
     PasswordAsk,
     PasswordProof,
     Refusal,
@@ -63,6 +66,8 @@ from wire.messages import (
     from_client,
     parse,
 )
+from wire.passkey import Purpose as Asked
+from wire.passkey import challenge
 from wire.relay import Held, Relay
 from wire.tls import ServerTls, TlsTransport, accept_tls, export_binding
 
@@ -219,6 +224,7 @@ class Answers:
     user: str = "ada"
     password: str = "correct horse"
     otp: str = "123456"
+    passkey_of: str = ""  # the perimeter a passkey is asked for by; none where it is empty
     resources: tuple[ResourceView, ...] = ()
     explained: dict[str, ResourceView] = field(default_factory=dict)
     attach_status: int = 200
@@ -339,7 +345,8 @@ class Controller:
         given = {proof.type: proof for proof in asked.proofs}
         password, otp = given.get("password"), given.get("otp")
         if password is None:
-            reply = LoginReply(status="more", asks=(PasswordAsk(),), time=self.now())
+            asks = (PasswordAsk(), self._passkey(request)) if answers.passkey_of else (PasswordAsk(),)
+            reply = LoginReply(status="more", asks=asks, time=self.now())
         elif (asked.user, password) != (answers.user, PasswordProof(password=answers.password)):
             reply = LoginReply(
                 status="refused", code="bad_login", sentence="wrong user name or password", time=self.now()
@@ -356,6 +363,19 @@ class Controller:
             self.sessions[view.id] = view
             reply = LoginReply(status="done", session=view, time=self.now())
         return web.Response(text=reply.model_dump_json())
+
+    def _passkey(self, request: web.Request) -> PasskeyAsk:
+        """A question for a passkey, over a challenge for the perimeter `answers.passkey_of` on this device."""
+        assert request.transport is not None
+        asked = challenge(
+            os.urandom(32),
+            Asked.LOGIN,
+            domain=self.answers.passkey_of,
+            root_sha256=spki_sha256(self.authority.trust.root),
+            device=UUID(self.device.id),
+            device_key_sha256=spki_sha256(request.transport.get_extra_info("peer_certificate")),
+        )
+        return PasskeyAsk(challenge=asked, credentials=(Credential(id=os.urandom(16)),))
 
     def view(self, session: UUID, csr: bytes) -> SessionView:
         name = Name(DOMAIN, NameKind.SESSION, str(session))

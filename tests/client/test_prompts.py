@@ -34,6 +34,41 @@ async def test_a_person_is_asked_for_what_is_missing(gloam: Gloam, perimeter: Pe
     assert b"correct horse" not in asked + shown + rest  # no echo
 
 
+async def test_a_person_with_a_passkey_may_use_it_instead_of_the_password(gloam: Gloam, perimeter: Perimeter) -> None:
+    perimeter.controller.answers.passkey_of = "example.test"
+    in_terminal = "import pty, sys; pty.spawn([sys.executable, '-m', 'client.cli', 'login', '--no-browser'])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        in_terminal,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**gloam._environ, "COLUMNS": "200"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"Password of ada (only Enter: a passkey, in your browser): ")
+    process.stdin.write(b"\n")
+    await process.stdout.readuntil(b"http://localhost:")
+    process.stdin.write(b"\x03")
+    await process.stdout.read()
+    await process.wait()
+    assert len(perimeter.controller.logins) == 1
+
+
+async def test_a_challenge_for_another_perimeter_is_shown_to_nobody(gloam: Gloam, perimeter: Perimeter) -> None:
+    perimeter.controller.answers.passkey_of = "another.test"
+    done = await gloam("login", "--passkey", "--no-browser")
+    assert done.code == 1
+    assert "a challenge that is not for this machine" in done.err
+    assert "http://" not in done.err + done.out
+
+
+async def test_a_passkey_that_is_not_there_is_an_error_that_says_what_helps(gloam: Gloam, perimeter: Perimeter) -> None:
+    done = await gloam("login", "--passkey")
+    assert (done.code, "gloam passkey add" in done.err) == (1, True)
+
+
 INTERRUPT = """
 import os, psutil, pty, sys, termios, time
 pid, terminal = pty.fork()
