@@ -3,19 +3,28 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from client.cli_account import account
+from client.cli_options import (
+    JsonOption,
+    NoBrowserOption,
+    OtpOption,
+    PasskeyOption,
+    QrOption,
+    StateOption,
+    UserArgument,
+    asking_of,
+    enrolled,
+    state_of,
+)
 from console.errors import CommandError, ExitCode
 from console.output import Output
 from console.run import run
-from console.state import state_directory
-
-if TYPE_CHECKING:
-    from client.state import ClientState
 
 PROG = "gloam"
 COMMANDS_GROUP = "gloam.commands"
@@ -34,13 +43,6 @@ passkey = typer.Typer(
 )
 app.add_typer(passkey)
 
-StateOption = Annotated[
-    Path | None, typer.Option("--state", metavar="DIR", help="The state directory; each one is a device of its own.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document for machines.")]
-NoBrowserOption = Annotated[
-    bool, typer.Option("--no-browser", help="Open no browser; print the address to open in one.")
-]
 ResourceArgument = Annotated[
     str, typer.Argument(metavar="RESOURCE[:PORT]", help="The resource, as gloam resources names it.")
 ]
@@ -60,7 +62,7 @@ def enrol(
     from client.enrol import enrol_device, read_invite
 
     text = sys.stdin.read(1 << 16) if invite == "-" else invite
-    profile = asyncio.run(enrol_device(_state(state), read_invite(text), replace=replace, name=name))
+    profile = asyncio.run(enrol_device(state_of(state), read_invite(text), replace=replace, name=name))
     document = {"domain": profile.domain, "device": profile.device, "user": profile.user}
     told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"
     if not profile.user:
@@ -71,15 +73,16 @@ def enrol(
 
 @app.command(epilog="Example: gloam login ada   or: gloam login --oidc corp   or: gloam login --oidc --device-code")
 def login(
-    user: Annotated[
-        str | None,
-        typer.Argument(metavar="[USER]", help="Who; the device's owner if not given. With --oidc: the provider."),
-    ] = None,
-    otp: Annotated[str | None, typer.Option("--otp", metavar="CODE", help="The authenticator's code.")] = None,
+    user: UserArgument = None,
+    otp: OtpOption = None,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="The password is the first line of standard input.")
     ] = False,
-    passkey: Annotated[bool, typer.Option("--passkey", help="Use a passkey or security key, in your browser.")] = False,
+    step_up: Annotated[
+        bool, typer.Option("--step-up", help="Prove it again for the session there is; tunnels live on.")
+    ] = False,
+    qr_png: QrOption = None,
+    passkey: PasskeyOption = False,
     oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an identity provider, in your browser.")] = False,
     device_code: Annotated[
         bool, typer.Option("--device-code", help="With --oidc: in a browser on any other machine.")
@@ -89,15 +92,21 @@ def login(
     json: JsonOption = False,
 ) -> None:
     """Log in; a background agent then keeps the session alive."""
-    from client.login import Asking, AtProvider
     from client.login import login as log_in
+    from client.proofs import AtProvider
 
     if device_code and not oidc:
         raise CommandError("--device-code is a way to log in at a provider", "add --oidc", ExitCode.USAGE)
-    at_provider = AtProvider(user, device_code) if oidc else None
-    interactive = not json and not password_stdin and sys.stdin.isatty()
-    asking = Asking(None if oidc else user, otp, password_stdin, interactive, passkey, not no_browser, at_provider)
-    log_in(_enrolled(state), asking, Output(json=json))
+    here = enrolled(state)
+    who = None if oidc else user
+    asking = asking_of(here, who, otp, password_stdin=password_stdin, json=json, qr_png=qr_png)
+    asking = replace(
+        asking,
+        passkey=passkey,
+        browser=not no_browser,
+        at_provider=AtProvider(user, device_code, fresh=step_up) if oidc else None,
+    )
+    log_in(here, asking, Output(json=json), step_up=step_up)
 
 
 @passkey.command("add", epilog="Example: gloam passkey add 'blue key'")
@@ -110,7 +119,7 @@ def passkey_add(
     """Add a passkey or security key, in your browser."""
     from client.passkey.commands import add
 
-    add(_enrolled(state), name, Output(json=json), browser=not no_browser)
+    add(enrolled(state), name, Output(json=json), browser=not no_browser)
 
 
 @passkey.command("list", epilog="Example: gloam passkey list")
@@ -118,7 +127,7 @@ def passkey_list(state: StateOption = None, json: JsonOption = False) -> None:
     """List your passkeys."""
     from client.passkey.commands import show
 
-    show(_enrolled(state), Output(json=json))
+    show(enrolled(state), Output(json=json))
 
 
 @passkey.command("remove", epilog="Example: gloam passkey remove 'blue key'")
@@ -130,7 +139,7 @@ def passkey_remove(
     """Remove one of your passkeys."""
     from client.passkey.commands import remove
 
-    remove(_enrolled(state), name, Output(json=json))
+    remove(enrolled(state), name, Output(json=json))
 
 
 @app.command(epilog="Example: gloam status --json")
@@ -140,7 +149,7 @@ def status(state: StateOption = None, json: JsonOption = False) -> None:
     from client.ask import ask_status
     from client.report import status_document, tell_status
 
-    here = _enrolled(state)
+    here = enrolled(state)
     answer: StatusAnswer | None = asyncio.run(ask_status(here))
     output = Output(json=json)
     document = status_document(here, answer)
@@ -153,7 +162,7 @@ def resources(state: StateOption = None, json: JsonOption = False) -> None:
     from client.ask import ask_status, no_session
     from client.report import in_order, resource_document, tell_resources
 
-    here = _enrolled(state)
+    here = enrolled(state)
     answer = asyncio.run(ask_status(here))
     if answer is None or answer.session is None:
         raise no_session(here, answer)
@@ -212,7 +221,7 @@ def forward(
         sys.stderr.write(f"{PROG}: {visible(problem)}\n")
         sys.stderr.flush()
 
-    here, target = _enrolled(state), parse_target(resource, udp=True)
+    here, target = enrolled(state), parse_target(resource, udp=True)
     kept = load_settings(ClientSettings, here.config, os.environ).warm if warm is None else warm
     serving = UdpForward if target.protocol == "udp" else Forward
     run_until_signalled(serving(here, target, tell, warm=kept).run(address, announce))
@@ -232,7 +241,7 @@ def connect(
     del json  # console.run reads it from the command line
     # Standard output belongs to the tunnel; what Python buffered for it must not come in between.
     sys.stdout.flush()
-    run_loop(connect_stdio(_enrolled(state), parse_target(resource), sys.stdin.fileno(), sys.stdout.fileno()))
+    run_loop(connect_stdio(enrolled(state), parse_target(resource), sys.stdin.fileno(), sys.stdout.fileno()))
 
 
 @app.command(epilog="Example: curl $(gloam knock wiki) http://wiki/")
@@ -243,7 +252,7 @@ def knock(resource: ResourceArgument, state: StateOption = None, json: JsonOptio
     from client.knock import knock as knock_at
     from client.reach import parse_target
 
-    done = asyncio.run(knock_at(_enrolled(state), parse_target(resource)))
+    done = asyncio.run(knock_at(enrolled(state), parse_target(resource)))
     document = {
         "gateway": done.gateway,
         "proxy": done.proxy,
@@ -264,7 +273,7 @@ def logout(state: StateOption = None, json: JsonOption = False) -> None:
     """End the session and the agent."""
     from client.ask import log_out
 
-    told = asyncio.run(log_out(_enrolled(state)))
+    told = asyncio.run(log_out(enrolled(state)))
     sentences = {
         True: "Logged out.",
         None: "Nobody was logged in.",
@@ -285,8 +294,11 @@ def agent(
     from client.config import ClientSettings
     from console.settings import load_settings
 
-    here = _enrolled(state)
+    here = enrolled(state)
     run_agent(here, ready, load_settings(ClientSettings, here.config, os.environ).log_level)
+
+
+app.add_typer(account)
 
 
 def main() -> None:
@@ -304,18 +316,6 @@ def _add_commands_from_above(first: list[str]) -> None:
     for entry in entry_points(group=COMMANDS_GROUP):
         if listing or first == [entry.name]:
             app.command(name=entry.name)(entry.load())
-
-
-def _state(option: Path | None) -> "ClientState":
-    from client.state import ClientState
-
-    return ClientState(state_directory(option, "client", os.environ))
-
-
-def _enrolled(option: Path | None) -> "ClientState":
-    state = _state(option)
-    state.profile()
-    return state
 
 
 if __name__ == "__main__":

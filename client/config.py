@@ -1,8 +1,12 @@
 """`config.toml` of a client: every key has a default, and the file may be absent."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+PASSWORD_VARIABLE: Final = "GLOAM_PASSWORD"  # noqa: S105 - the name of a variable
+OTP_VARIABLE: Final = "GLOAM_OTP"
+"""What automation may log in with; no settings, and not handed to the agent."""
 
 
 class ClientSettings(BaseModel):

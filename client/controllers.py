@@ -24,6 +24,8 @@ from wire.errors import RemoteError, TlsRefused
 from wire.http import connector
 from wire.limits import ALPN_HTTP
 from wire.messages import (
+    AccountReply,
+    AccountRequest,
     ControllerAddress,
     LoginReply,
     LoginRequest,
@@ -46,7 +48,7 @@ MAX_ANSWER: Final = 1_048_576
 WEBSOCKET_GONE: Final = frozenset({401, 403, 404, 409, 410})
 
 T = TypeVar("T")
-R = TypeVar("R", LoginReply, OidcBegun, OidcFinished, PasskeyReply)
+R = TypeVar("R", LoginReply, AccountReply, OidcBegun, OidcFinished, PasskeyReply)
 
 
 class RefusedByController(Exception):  # noqa: N818 - reads as what it is
@@ -74,6 +76,10 @@ class Controllers:
     async def login(self, request: LoginRequest) -> LoginReply:
         """Asks for a session. Raises CannotReach, RefusedByController."""
         return await self._post("/v1/login", request, LoginReply)
+
+    async def account(self, request: AccountRequest) -> AccountReply:
+        """Asks for a change of how the person proves who they are. Raises CannotReach, RefusedByController."""
+        return await self._post("/v1/account", request, AccountReply)
 
     async def begin_oidc(self, request: OidcBegin) -> OidcBegun:
         """Begins a login at an identity provider. Raises CannotReach, RefusedByController."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -11,6 +11,9 @@ from client.state import ClientState
 from console.output import Output
 from console.text import visible
 from wire.messages import ResourceView, SessionView
+
+FEW: Final = 3
+"""Backup codes left, from which on we say how to get new ones."""
 
 
 def resource_document(resource: ResourceView) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def session_document(view: SessionView) -> dict[str, Any]:
         "session": str(view.id),
         "user": view.user,
         "valid_until": view.valid_until.astimezone(UTC),
+        "backup_codes_left": view.backup_codes,
         "resources": [resource_document(each) for each in in_order(view.resources)],
         "gateways": [
             {"name": each.name, "host": each.tls.host, "port": each.tls.port, "lagging": each.name in view.lagging}
@@ -90,6 +94,8 @@ def tell_status(output: Output, document: dict[str, Any], view: SessionView | No
     else:
         say(f"User:       {view.user}")
         say(f"Session:    {view.id} until {_time(view.valid_until)}, renewed by itself")
+        more = "" if view.backup_codes > FEW else "; gloam backup-codes makes new ones"
+        say(f"Codes:      {view.backup_codes} backup codes left{more}")
     if document["problem"]:
         say(f"Problem:    {document['problem']}")
     elif view is not None:
@@ -118,12 +124,13 @@ def tell_resources(output: Output, resources: Sequence[ResourceView]) -> None:
     )
 
 
-def tell_session(console: Console, view: SessionView | None) -> None:
-    """The success of a login for people."""
+def tell_session(console: Console, view: SessionView | None, *, stepped_up: bool = False) -> None:
+    """The success of a login, or of a step-up, for people."""
     if view is None:
         console.print("Logged in.")
         return
-    console.print(visible(f"Logged in as {view.user} until {_time(view.valid_until)}; the agent renews it."))
+    how = "Proved again: logged in" if stepped_up else "Logged in"
+    console.print(visible(f"{how} as {view.user} until {_time(view.valid_until)}; the agent renews it."))
     allowed = [f"{each.name}:{each.port}" for each in in_order(view.resources) if each.allowed]
     if allowed:
         console.print(visible(f"You may reach {', '.join(allowed)}."))
@@ -131,6 +138,20 @@ def tell_session(console: Console, view: SessionView | None) -> None:
         console.print("You may reach nothing yet: see gloam resources.")
     if view.lagging:
         console.print(visible(f"Not ready yet: gateway {', '.join(view.lagging)}."))
+
+
+def backup_codes_document(codes: Sequence[str]) -> dict[str, Any]:
+    """New backup codes, where there are some."""
+    return {"backup_codes": list(codes)} if codes else {}
+
+
+def tell_backup_codes(console: Console, codes: Sequence[str]) -> None:
+    """New backup codes for people; they are not shown again."""
+    console.print(
+        "Backup codes, each good for one login without the authenticator. Keep them; they are not shown again:"
+    )
+    for code in codes:
+        console.print(f"  {code}")
 
 
 def in_order(resources: Sequence[ResourceView]) -> list[ResourceView]:

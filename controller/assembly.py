@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -36,14 +36,17 @@ from controller.directory import DirectoryService
 from controller.errors import StorageError
 from controller.gateways.link import Links
 from controller.gateways.registry import GatewayRegistry
+from controller.identity.account import Accounts
 from controller.identity.by_oidc import ByOidc
 from controller.identity.by_passkey import ByPasskey
 from controller.identity.login import Login
+from controller.identity.method import Method
 from controller.identity.oidc import OpenId
 from controller.identity.passkey_admin import PasskeyAdmin
 from controller.identity.passkey_wishes import PasskeyWishes
 from controller.identity.passkeys import Passkeys
 from controller.identity.passwords import Passwords
+from controller.identity.proving import Proving
 from controller.policies.grants import GrantService
 from controller.policies.service import PolicyService
 from controller.resources.service import ResourceService
@@ -157,7 +160,12 @@ class Controller:
         self.devices = Devices(
             storage=storage, keys=self.keys, sessions=self.sessions, clock=utc_now, changed=self.directory.reload
         )
-        self.users = UserService(storage, self.directory, self.passwords.hash, utc_now)
+        self.users = UserService(
+            storage,
+            self.directory,
+            lambda password, name: self.passwords.hash_new(password, name, settings.domain),
+            utc_now,
+        )
         self.resources = ResourceService(storage, self.directory, utc_now)
         self.registry = GatewayRegistry(storage, self.directory, utc_now)
         self.grants = GrantService(self.directory, utc_now)
@@ -171,11 +179,9 @@ class Controller:
         self.passkey_wishes = PasskeyWishes(
             self.passkeys, storage=storage, sessions=self.sessions, note=note, clock=utc_now
         )
-        self.login = Login(
-            storage=storage, sessions=self.sessions, passwords=self.passwords, note=note, clock=utc_now,
-            domain=settings.domain,
-            further=[ByPasskey(self.passkeys), ByOidc(self.openid.federation, self.openid.rechecks)],
-        )  # fmt: skip
+        further: list[Method[Any]] = [ByPasskey(self.passkeys), ByOidc(self.openid.federation, self.openid.rechecks)]
+        proving = Proving(storage, self.passwords, settings.domain, owner_of=self.directory.owner_of, further=further)
+        self.login = Login(proving=proving, sessions=self.sessions, note=note, clock=utc_now)
         self.rotation = Rotation(
             storage=storage,
             authority=authority,
@@ -187,6 +193,15 @@ class Controller:
             trusting=self.links.trusting,
             announce=self._announce_trust,
             cast_out=self._cast_out,
+        )
+        self.accounts = Accounts(
+            storage=storage,
+            proving=proving,
+            passwords=self.passwords,
+            sessions=self.sessions,
+            domain=settings.domain,
+            note=note,
+            clock=utc_now,
         )
         self.door = Door(
             listen=(settings.listen.host, settings.listen.port),

@@ -151,6 +151,12 @@ class Keeper:
         if self.view is not None:
             self.view = replace_resource(self.view, fresh)
 
+    def stepped_up(self, view: SessionView | None) -> None:
+        """The person proved themselves again: what the controller asked for is settled."""
+        self.notice = None
+        if view is not None and view.id == self.session:
+            self.view = view
+
     async def logout(self) -> bool:
         """Ends the session; whether the controller confirmed it in time."""
         self._leaving = True

@@ -11,6 +11,7 @@ from pydantic import Field, TypeAdapter
 from client.profile import Ended
 from wire.messages import (
     Ask,
+    BackupCodes,
     Code,
     GatewayAddress,
     IpAddress,
@@ -38,6 +39,7 @@ class LoginCall(Message):
     type: Literal["login"] = "login"
     user: UserName | None = None
     proofs: Annotated[tuple[Proof, ...], Field(max_length=4)] = ()
+    step_up: bool = False
 
 
 class OidcBeginCall(Message):
@@ -88,6 +90,7 @@ class LoginAnswer(Message):
     type: Literal["login"] = "login"
     status: Literal["done", "more", "refused"]
     asks: tuple[Ask, ...] = ()
+    backup_codes: BackupCodes = ()
     code: Code = "ok"
     sentence: Text = ""
     fix: Text = ""

@@ -14,12 +14,14 @@ import os
 import select
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import client
 from client.agent.messages import Answer, Call
 from client.agent.socket import NoAgent, ask
+from client.config import OTP_VARIABLE, PASSWORD_VARIABLE
 from client.state import ClientState
 from console.errors import CommandError
 
@@ -59,7 +61,7 @@ def start_agent(state: ClientState) -> None:
             stdout=descriptor,
             stderr=descriptor,
             cwd="/",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**_without_secrets(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
             pass_fds=(writing,),
             start_new_session=True,
         )
@@ -76,6 +78,11 @@ def start_agent(state: ClientState) -> None:
         raise CommandError(f"the agent did not start{_last_words(state.agent_log)}", f"look into {state.agent_log}")
     # It lives on without us: the interpreter must not warn that nobody waits for it.
     process.returncode = 0
+
+
+def _without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what automation logs in with: the agent outlives the login (law 3)."""
+    return {name: value for name, value in environ.items() if name not in {PASSWORD_VARIABLE, OTP_VARIABLE}}
 
 
 def _last_words(path: Path) -> str:

@@ -141,6 +141,8 @@ class Agent:
     # Calls -------------------------------------------------------------------------------------------------------
 
     async def _log_in(self, asked: LoginCall) -> Answer:
+        if asked.step_up:
+            return await self._step_up(asked)
         await self._renewal.before_login()
         key = new_private_key()
         request = LoginRequest(user=asked.user, proofs=asked.proofs, csr=make_csr(key).decode())
@@ -158,14 +160,17 @@ class Agent:
             self._state.save_session(identity)
             self._state.save_ended(None)
             self._keep(Keeper(self._state, self._controllers, self._clock, reply.session.id, reply.session))
-        return LoginAnswer(
-            status=reply.status,
-            asks=reply.asks,
-            code=reply.code,
-            sentence=reply.sentence,
-            fix=reply.fix,
-            session=reply.session,
-        )
+        return _login_answer(reply)
+
+    async def _step_up(self, asked: LoginCall) -> Answer:
+        """A fresh proof for the session there is: the controller tells everything that follows over its WebSocket."""
+        keeper = self._keeper
+        if keeper is None:
+            return self._not_logged_in()
+        reply = await self._controllers.login(LoginRequest(user=asked.user, proofs=asked.proofs, step_up=True))
+        if reply.status == "done":
+            keeper.stepped_up(reply.session)
+        return _login_answer(reply)
 
     async def _passkeys(self, asked: PasskeyCall) -> Answer:
         keeper = self._keeper
@@ -288,3 +293,15 @@ class Agent:
         what = f"your session has ended: {ended.sentence}"
         exit_code = ExitCode.FAILED if ended.code == "expired" else ExitCode.DENIED
         return Problem(what=what[:1024], fix=ended.fix or "run gloam login", exit=exit_code)
+
+
+def _login_answer(reply: LoginReply) -> LoginAnswer:
+    return LoginAnswer(
+        status=reply.status,
+        asks=reply.asks,
+        code=reply.code,
+        sentence=reply.sentence,
+        fix=reply.fix,
+        session=reply.session,
+        backup_codes=reply.backup_codes,
+    )

@@ -96,6 +96,9 @@ def people(controller: "Controller") -> dict[str, Command]:
     async def user_enable(asked: Named, actor: str) -> Documents:
         return {"id": await users.enable(asked.name, actor=actor), "name": asked.name}
 
+    async def user_unlock(asked: Named, actor: str) -> Documents:
+        return {"name": asked.name, "forgotten": await users.unlock(asked.name, actor=actor)}
+
     async def user_set(asked: SetUser, actor: str) -> Documents:
         identifier = await users.set(
             asked.name, groups=asked.groups, password=asked.password, reset_totp=asked.reset_totp, actor=actor
@@ -143,6 +146,7 @@ def people(controller: "Controller") -> dict[str, Command]:
         "user.list": Command(Nothing, user_list),
         "user.disable": Command(Named, user_disable),
         "user.enable": Command(Named, user_enable),
+        "user.unlock": Command(Named, user_unlock),
         "user.set": Command(SetUser, user_set),
         "group.add": Command(AddGroup, group_add),
         "group.list": Command(Nothing, group_list),

@@ -1,4 +1,4 @@
-"""The routes of devices and gateways: `/v1/enrol`, `login`, `oidc/…`, `session` and `link`; renewal.py has more.
+"""The routes of devices and gateways: `/v1/enrol`, `login`, `account`, `oidc/…`, `session`, `link`; more in renewal.py.
 
 Limits are here, each with its reason; everything else is decided by the services.
 """
@@ -21,13 +21,14 @@ from controller.authority import Authority
 from controller.devices.enrol import Enrolment
 from controller.devices.renewal import Renewals
 from controller.gateways.link import Links
+from controller.identity.account import Accounts
 from controller.identity.login import Login
 from controller.identity.oidc import OpenId
 from controller.identity.passkey_wishes import PasskeyWishes
 from controller.sessions.service import Sessions
 from controller.storage.engine import Storage
 from wire.invite import BINDING_BYTES, BINDING_LABEL
-from wire.messages import EnrolRequest, LoginRequest, Message, OidcBegin, OidcFinish, Refusal
+from wire.messages import AccountRequest, EnrolRequest, LoginRequest, Message, OidcBegin, OidcFinish, Refusal
 from wire.tls import export_binding
 
 SESSION_SOCKETS: Final = 8
@@ -51,6 +52,8 @@ class Parts(Protocol):
     def openid(self) -> OpenId: ...  # noqa: D102
     @property
     def passkey_wishes(self) -> PasskeyWishes: ...  # noqa: D102
+    @property
+    def accounts(self) -> Accounts: ...  # noqa: D102
     @property
     def sessions(self) -> Sessions: ...  # noqa: D102
     @property
@@ -116,6 +119,12 @@ def application(parts: Parts) -> web.Application:
         asked = await bodies.read(OidcFinish, request, device)
         return respond(await parts.openid.federation.finish(asked, device=device, source=source_of(request)))
 
+    @requires(Identity.DEVICE)
+    async def account(request: web.Request) -> web.StreamResponse:
+        device = device_of(request)
+        asked = await bodies.read(AccountRequest, request, device)
+        return respond(await parts.accounts.change(asked, device=device, source=source_of(request)))
+
     sockets = _Sockets()
 
     @requires(Identity.DEVICE)
@@ -135,6 +144,7 @@ def application(parts: Parts) -> web.Application:
     app.router.add_post("/v1/login", login)
     app.router.add_post("/v1/oidc/begin", oidc_begin)
     app.router.add_post("/v1/oidc/finish", oidc_finish)
+    app.router.add_post("/v1/account", account)
     app.router.add_get("/v1/session", session, allow_head=False)
     app.router.add_get("/v1/link", link, allow_head=False)
     add_passkeys(app, parts.passkey_wishes, bodies)

@@ -14,6 +14,16 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from controller.audit.event import LIST_LIMIT, TEXT_LIMIT, Count, Event, Ocsf, Text, Texts
+from controller.audit.identity import (
+    AccountChangeRefused,
+    BackupCodesMade,
+    BackupCodeUsed,
+    LoginRefused,
+    LoginSucceeded,
+    PasswordChanged,
+    TotpEnrolled,
+    TotpReplaced,
+)
 from controller.audit.passkeys import PasskeyAdded, PasskeyBlocked, PasskeyRefused, PasskeyRemoved
 from controller.audit.renewal import CertificateRenewed, KeyReplaced, RenewalRefused
 from controller.audit.traffic import (
@@ -32,8 +42,11 @@ from controller.audit.traffic import (
 __all__ = [
     "LIST_LIMIT",
     "TEXT_LIMIT",
+    "AccountChangeRefused",
     "AnyEvent",
     "AuthorityChanged",
+    "BackupCodeUsed",
+    "BackupCodesMade",
     "CertificateRenewed",
     "ChainStarted",
     "ChangeMade",
@@ -63,12 +76,14 @@ __all__ = [
     "PasskeyBlocked",
     "PasskeyRefused",
     "PasskeyRemoved",
+    "PasswordChanged",
     "ProviderTrouble",
     "RenewalRefused",
     "SessionEnded",
     "SessionRenewed",
     "SessionStarted",
     "TotpEnrolled",
+    "TotpReplaced",
     "TunnelClosed",
     "TunnelOpened",
     "TunnelRefused",
@@ -222,45 +237,7 @@ class GatewayJoined(Event):
     source: Text = ""
 
 
-# --- Login and session -------------------------------------------------------------------------------------------
-
-
-class LoginSucceeded(Event):
-    """A person proved who they are."""
-
-    ocsf = Ocsf.AUTHENTICATION
-    activity = 1
-    kind: Literal["login.succeeded"] = "login.succeeded"
-    user: Text
-    device: UUID
-    source: Text
-    session: UUID | None = None
-    methods: Texts = ()  # what they proved it by
-
-
-class LoginRefused(Event):
-    """A login that failed; `code` is the true reason, which the person is not told."""
-
-    ocsf = Ocsf.AUTHENTICATION
-    activity = 1
-    failure = True
-    kind: Literal["login.refused"] = "login.refused"
-    user: Text
-    device: UUID | None
-    source: Text
-    code: Text
-    detail: Text = ""
-
-
-class TotpEnrolled(Event):
-    """A person's authenticator was confirmed."""
-
-    ocsf = Ocsf.ACCOUNT_CHANGE
-    activity = 10
-    kind: Literal["totp.enrolled"] = "totp.enrolled"
-    user: Text
-    device: UUID | None = None
-    source: Text = ""
+# --- Sessions -------------------------------------------------------------------------------------------
 
 
 class ProviderTrouble(Event):
@@ -367,6 +344,11 @@ AnyEvent = Annotated[
     | PasskeyRemoved
     | PasskeyRefused
     | PasskeyBlocked
+    | TotpReplaced
+    | BackupCodesMade
+    | BackupCodeUsed
+    | PasswordChanged
+    | AccountChangeRefused
     | SessionStarted
     | SessionRenewed
     | SessionEnded

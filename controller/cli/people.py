@@ -66,6 +66,15 @@ def user_disable(name: str, state: State = None, json: Json = False) -> None:
     done(document, f"user {name} disabled, {document['sessions_ended']} sessions ended", as_json=json)
 
 
+@user.command("unlock")
+def user_unlock(name: str, state: State = None, json: Json = False) -> None:
+    """Forget what was guessed wrong at somebody's account: they may try again at once.
+
+    Example: gloam-controller user unlock alice
+    """
+    done(ask(state, "user.unlock", name=name), f"user {name} may try again", as_json=json)
+
+
 @user.command("enable")
 def user_enable(name: str, state: State = None, json: Json = False) -> None:
     """Let a disabled person in again.

@@ -126,7 +126,7 @@ def _step_up(directory: "Directory", resource: Resource, context: Context, fresh
     limits = [grant.mfa_within for grant in _grants(directory, fresh) if grant.mfa_within is not None]
     wanted = f"no older than {format_duration(max(limits))}" if limits else "fresher than yours"
     sentence = f"{resource.name} asks for a second factor {wanted}; yours is {age} old."
-    return StepUp("mfa_stale", sentence, "prove it again: gloam login", fresh.policies)
+    return StepUp("mfa_stale", sentence, "prove it again: gloam login --step-up", fresh.policies)
 
 
 def _forbidden(directory: "Directory", verdict: Verdict) -> Deny:

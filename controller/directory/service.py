@@ -11,6 +11,7 @@ Laws:
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import structlog
 from sqlalchemy import BigInteger, String, cast, update
@@ -47,6 +48,13 @@ class DirectoryService:
         """What a gateway is told it serves; None if there is no such gateway (any more)."""
         served = self.current.served_by(gateway)
         return None if served is None else tuple(ServedResource(name=each.name, port=each.port) for each in served)
+
+    def owner_of(self, device: UUID) -> str | None:
+        """The name of a device's owner; None for a device that is not known."""
+        known = self.current.devices.get(device)
+        whose = None if known is None else known.user_id
+        owner = None if whose is None else self.current.users.get(whose)
+        return None if owner is None else owner.name
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """``subscriber`` is awaited after every reload, with the new directory."""

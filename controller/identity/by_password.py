@@ -37,7 +37,7 @@ class ByPassword:
 
     async def decline(self, proof: PasswordProof) -> None:
         """Takes as long as a check, for an account that does not count. Raises Busy."""
-        await self._passwords.check(None, proof.password)
+        await self._passwords.decline(proof.password)
 
     async def check(self, attempt: Attempt, proof: PasswordProof) -> Proved | Refused:
         """Whether it is the password. Raises Busy."""

@@ -59,7 +59,7 @@ class ByTotp:
         async def use(change: Change) -> None:
             await _accept_step(change, attempt, right)
 
-        return Proved(frozenset({"otp"}), use)
+        return Proved(frozenset({"otp"}), use, enrols=not right.authenticator.confirmed)
 
     async def _unconfirmed(self, attempt: Attempt) -> Secret:
         """Stores a new secret, unless there is one or somebody stores one meanwhile; answers the one that is stored."""

@@ -1,213 +1,145 @@
-"""Login: what is proved on the owner's device makes a session. The methods are in files of their own (method.py).
+"""Login: what is proved on the owner's device makes a session, or brings new life into the one that is there.
 
 Laws:
 
-1. Every refusal of the account or password looks alike and takes as long.
-2. What proofs use up is used up in the transaction that makes the session: of two logins with one code, one gets in.
-3. One attempt at a time a device, and slower after each failure (attempts.py).
+1. What proofs use up is used up in the transaction that makes the session: of two logins with one code, one gets in.
+2. A step-up proves a second factor again, for the live session of the device: tunnels live on, nothing is issued anew.
+3. Whoever sets up their first authenticator gets backup codes, shown once.
 4. The audit log gets the true reason; the person what helps.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
 from uuid import UUID
-
-from sqlalchemy import select
 
 from certs.errors import BadCertificate
 from controller.audit.events import Event, LoginRefused, LoginSucceeded
-from controller.identity import rules
-from controller.identity.attempts import Attempts
-from controller.identity.by_password import ByPassword
-from controller.identity.by_totp import ByTotp
-from controller.identity.method import Attempt, Lost, Method, Proved, Refused
-from controller.identity.passwords import Busy, Passwords
-from controller.identity.rules import Account, Reason, Told
+from controller.identity import rules, throttle
+from controller.identity.backup import start_with
+from controller.identity.method import Lost, Refused
+from controller.identity.proving import Asking, More, Proving, Settled
+from controller.identity.rules import Reason, Told
 from controller.sessions.rows import NoLongerAllowed
-from controller.sessions.rules import Starting
+from controller.sessions.rules import Starting, SteppedUp
 from controller.sessions.service import Sessions
-from controller.storage.engine import Change, Storage
-from controller.storage.models import Device, User
-from wire.messages import Ask, LoginReply, LoginRequest, PasswordAsk, PasswordProof
-
-_NOBODY: Final = UUID(int=0)
+from controller.storage.engine import Change
+from wire.messages import LoginReply, LoginRequest, SessionView
 
 
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """One request: who says to be whom, and from where."""
+@dataclass(slots=True)
+class _Shown:
+    """What the person sees once, known when the transaction was committed."""
 
-    device: UUID
-    source: str
-    request: LoginRequest
-    now: datetime
+    backup_codes: tuple[str, ...] = field(default=(), repr=False)
 
 
 class Login:
-    """Answers `POST /v1/login`. `domain` is shown in authenticator apps; `further` methods are judged as well."""
+    """Answers `POST /v1/login`."""
 
     def __init__(
         self,
         *,
-        storage: Storage,
+        proving: Proving,
         sessions: Sessions,
-        passwords: Passwords,
-        domain: str,
-        further: Sequence[Method[Any]] = (),
         note: Callable[[Event], None],
         clock: Callable[[], datetime],
     ) -> None:
-        self._storage = storage
+        self._proving = proving
         self._sessions = sessions
         self._note = note
         self._clock = clock
-        self._by_password = ByPassword(passwords)
-        self._methods: Sequence[Method[Any]] = (self._by_password, ByTotp(storage, domain), *further)
-        self._attempts = Attempts()
-        self._at_work: set[UUID] = set()
 
     async def login(self, request: LoginRequest, *, device: UUID, source: str) -> LoginReply:
         """The answer to a login on `device`, whose certificate was checked. Raises StorageUnavailable."""
-        asking = _Asking(device, source, request, self._clock())
-        if device in self._at_work or self._attempts.wait(device, asking.now) > timedelta(0):
-            return self._refused(asking, Refused(Reason.TOO_MANY, rules.TOO_MANY))
-        with self._working(device):
-            try:
-                return await self._answer(asking, await self._look_up(asking))
-            except Busy:
-                return self._refused(asking, Refused(Reason.BUSY, rules.BUSY))
+        before = rules.LIVE if request.step_up else frozenset[str]()
+        asking = Asking(device, source, request.user, request.proofs, self._clock(), before)
+        live = self._sessions.of_device(device) if request.step_up else None
+        if request.step_up and (live is None or request.user not in {None, live.user}):
+            return self._refused(asking, Refused(Reason.NO_SESSION, rules.NO_SESSION))
+        outcome = await self._proving.prove(asking)
+        match outcome:
+            case Refused():
+                return self._refused(asking, outcome)
+            case More(asks):
+                more = rules.MORE
+                return LoginReply(
+                    status="more",
+                    asks=asks,
+                    code=more.code,
+                    sentence=more.sentence,
+                    fix=more.fix,
+                    time=self._clock(),
+                )
+            case Settled():
+                return await self._settle(asking, outcome, request.csr, None if live is None else live.id)
+            case _ as never:  # pragma: no cover
+                assert_never(never)
 
-    @contextmanager
-    def _working(self, device: UUID) -> Iterator[None]:
-        self._at_work.add(device)
+    async def _settle(self, asking: Asking, settled: Settled, csr: str, live: UUID | None) -> LoginReply:
+        shown = _Shown()
+        within = self._within(asking, settled, shown)
+        account, methods = settled.account, settled.methods
         try:
-            yield
-        finally:
-            self._at_work.discard(device)
-
-    async def _look_up(self, asking: _Asking) -> Account | None:
-        """The account of the name, or of the device's owner; as many queries for a name there is not."""
-        async with self._storage.read() as db:
-            owner = await db.scalar(select(Device.user_id).where(Device.id == asking.device))
-            name = asking.request.user
-            user = await db.scalar(select(User).where(User.name == name if name is not None else User.id == owner))
-            identifier = _NOBODY if user is None else user.id
-            set_up = {method.kind for method in self._methods if await method.is_set_up(db, identifier)}
-        if user is None:
-            return None
-        return Account(
-            user_id=user.id,
-            name=user.name,
-            password_hash=user.password_hash,
-            disabled=user.disabled_at is not None,
-            owns_device=owner == user.id,
-            set_up=frozenset(set_up),
+            if live is not None:
+                proved = SteppedUp(settled.second_factor_at, methods)
+                view: SessionView | None = await self._sessions.step_up(live, asking.device, proved, within)
+            else:
+                starting = Starting(
+                    account.user_id, account.name, asking.device, asking.source, csr, methods, settled.second_factor_at
+                )
+                view = await self._sessions.start(starting, within)
+        except Lost as lost:
+            return self._refused(asking, await self._proving.lost(asking, lost))
+        except NoLongerAllowed:
+            return self._refused(asking, Refused(Reason.CHANGED_MEANWHILE, rules.OVER))
+        except BadCertificate as error:
+            told = Told("bad_csr", str(error), "update gloam and try again")
+            return self._refused(asking, Refused(Reason.BAD_CSR, told))
+        if view is None:
+            return self._refused(asking, Refused(Reason.NO_SESSION, rules.NO_SESSION))
+        pending = self._sessions.standing(view.id)
+        told = Told("ok", "", "") if pending is None else Told(pending.code, pending.sentence, pending.fix)
+        return LoginReply(
+            status="done",
+            code=told.code,
+            sentence=told.sentence,
+            fix=told.fix,
+            session=view,
+            backup_codes=shown.backup_codes,
+            time=self._clock(),
         )
 
-    async def _answer(self, asking: _Asking, account: Account | None) -> LoginReply:
-        nobody = rules.why_nobody(account)
-        if account is None or nobody is not None:
-            return await self._decline(asking, nobody or Reason.USER_UNKNOWN)
-        attempt = Attempt(account, asking.device, asking.source, asking.now)
-        proved: list[Proved] = []
-        methods: frozenset[str] = frozenset()
-        for method, proof in self._in_order(asking.request):
-            if method.second and not methods:
-                continue
-            outcome = await method.check(attempt, proof)
-            if isinstance(outcome, Refused):
-                self._attempts.refused(asking.device, asking.now)
-                return self._refused(asking, outcome)
-            proved.append(outcome)
-            methods |= outcome.methods
-        if rules.suffices(methods):
-            return await self._begin(asking, account, proved, rules.of_session(methods))
-        asks = [ask for method in self._methods for ask in await method.asks(attempt, methods)]
-        return self._more(asks)
+    @staticmethod
+    def _within(asking: Asking, settled: Settled, shown: _Shown) -> Callable[[Change, UUID], Awaitable[None]]:
+        """What is done in the transaction of the session, before anything of it is written."""
+        account = settled.account
 
-    def _in_order(self, request: LoginRequest) -> list[tuple[Method[Any], Any]]:
-        """Each proof with the method that judges it, those that count by themselves first."""
-        given = {proof.type: proof for proof in request.proofs}
-        pairs = [(method, given[method.kind]) for method in self._methods if method.kind in given]
-        return sorted(pairs, key=lambda pair: pair[0].second)
-
-    async def _decline(self, asking: _Asking, reason: str) -> LoginReply:
-        """The answer for an account that does not count: what a wrong password gets, no sooner."""
-        first = [proof for method, proof in self._in_order(asking.request) if not method.second]
-        if not first:
-            return self._more([PasswordAsk()])
-        for proof in first:
-            if isinstance(proof, PasswordProof):
-                await self._by_password.decline(proof)
-        self._attempts.refused(asking.device, asking.now)
-        return self._refused(asking, Refused(reason, rules.BAD_CREDENTIALS))
-
-    async def _begin(
-        self, asking: _Asking, account: Account, proved: Sequence[Proved], methods: frozenset[str]
-    ) -> LoginReply:
         async def within(change: Change, session: UUID) -> None:
-            for each in proved:
-                await each.use(change)
-                if each.begun is not None:
+            await settled.use_up(change)
+            for each in settled.proved:
+                if each.begun is not None and not asking.before:
                     each.begun(change, session)
+            await throttle.forget(change, asking.device)
+            if any(each.enrols for each in settled.proved):
+                shown.backup_codes = await start_with(change, account.user_id, account.name, asking.now)
             change.record(
                 LoginSucceeded(
                     user=account.name,
                     device=asking.device,
                     source=asking.source,
                     session=session,
-                    methods=tuple(sorted(methods)),
+                    methods=tuple(sorted(settled.methods)),
                 )
             )
 
-        starting = Starting(
-            account.user_id,
-            account.name,
-            asking.device,
-            asking.source,
-            asking.request.csr,
-            methods,
-            rules.second_factor_at([(each.methods, each.proved_at) for each in proved], asking.now),
-        )
-        try:
-            view = await self._sessions.start(starting, within)
-        except Lost as lost:
-            self._attempts.refused(asking.device, asking.now)
-            return self._refused(asking, Refused(lost.reason, lost.told))
-        except NoLongerAllowed:
-            return self._refused(asking, Refused(Reason.CHANGED_MEANWHILE, rules.OVER))
-        except BadCertificate as error:
-            told = Told("bad_csr", str(error), "update gloam and try again")
-            return self._refused(asking, Refused(Reason.BAD_CSR, told))
-        self._attempts.succeeded(asking.device)
-        pending = self._sessions.standing(view.id)
-        if pending is None:
-            return LoginReply(status="done", session=view, time=self._clock())
-        return LoginReply(
-            status="done",
-            code=pending.code,
-            sentence=pending.sentence,
-            fix=pending.fix,
-            session=view,
-            time=self._clock(),
-        )
+        return within
 
-    def _more(self, asks: Sequence[Ask]) -> LoginReply:
-        told = rules.MORE
-        return LoginReply(
-            status="more",
-            asks=tuple(asks),
-            code=told.code,
-            sentence=told.sentence,
-            fix=told.fix,
-            time=self._clock(),
+    def _refused(self, asking: Asking, refused: Refused) -> LoginReply:
+        event = LoginRefused(
+            user=asking.user or "", device=asking.device, source=asking.source, code=str(refused.reason)
         )
-
-    def _refused(self, asking: _Asking, refused: Refused) -> LoginReply:
-        user = asking.request.user or ""
-        self._note(LoginRefused(user=user, device=asking.device, source=asking.source, code=str(refused.reason)))
+        self._note(event)
         told = refused.told
         return LoginReply(status="refused", code=told.code, sentence=told.sentence, fix=told.fix, time=self._clock())

@@ -37,12 +37,14 @@ class Proved:
     """A proof counts. `methods` are the names sessions and policies know it by: those of RFC 8176 where it has one.
 
     `begun` writes what belongs to the session that is made. `proved_at` where it was proved some time ago.
+    `enrols`: it is the first of something that was just set up.
     """
 
     methods: frozenset[str]
     use: Callable[[Change], Awaitable[None]]
     begun: Callable[[Change, UUID], None] | None = None
     proved_at: datetime | None = None
+    enrols: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,18 @@ Laws:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 from certs.secret import Secret
+from console.address import format_duration
 from controller.identity import totp
 
-FIRST: Final = frozenset({"pwd", "fed"})
+FIRST: Final = frozenset({"pwd", "fed", "session"})
+LIVE: Final = frozenset({"session"})
+"""What a live session on the same device proves: it began with two factors, so one of `SECOND` steps it up."""
 SECOND: Final = frozenset({"otp", "backup"})
 MFA: Final = "mfa"
 
@@ -36,6 +39,9 @@ class Reason(StrEnum):
     WRONG_PASSWORD = "wrong_password"  # noqa: S105 - a code
     OTHERS_DEVICE = "others_device"
     TOO_MANY = "too_many_attempts"
+    AT_WORK = "at_work"
+    NO_SESSION = "no_session"
+    NOT_FOR_SERVICES = "not_for_services"
     BUSY = "busy"
     CHANGED_MEANWHILE = "changed_meanwhile"
     BAD_CSR = "bad_csr"
@@ -73,23 +79,44 @@ class Authenticator:
 
 
 BAD_CREDENTIALS: Final = Told("bad_credentials", "the user name or the password is not right", "try again")
-TOO_MANY: Final = Told("too_many_attempts", "too many attempts failed on this device", "wait a minute and try again")
+AT_WORK: Final = Told("at_work", "another attempt is being answered", "wait a second and try again")
 BUSY: Final = Told("busy", "too many people are logging in at this moment", "try again in a few seconds")
 OVER: Final = Told("login_over", "something changed while you were logging in", "try again")
 MORE: Final = Told("more", "something is still missing to know who you are", "give one of what is asked for")
 
+WRONG_CODE: Final = Told(
+    "otp_wrong", "this is not the code of now", "type the code your authenticator shows now; check its clock"
+)
 CODES: Final = {
     totp.Reason.MALFORMED: Told(
         "otp_malformed", "a code is six digits", "type the six digits your authenticator shows now"
     ),
-    totp.Reason.WRONG: Told(
-        "otp_wrong", "this is not the code of now", "type the code your authenticator shows now; check its clock"
-    ),
+    **dict.fromkeys((totp.Reason.WRONG, totp.Reason.LATE, totp.Reason.EARLY), WRONG_CODE),
     totp.Reason.USED: Told("otp_used", "this code was used already", "wait for the next code, at most 30 seconds"),
     totp.Reason.NOT_SET_UP: Told(
         "otp_not_set_up", "no authenticator is set up for you", "log in without a code; what you see then sets one up"
     ),
 }
+BACKUP_MALFORMED: Final = Told(
+    "backup_code_malformed", "this is no backup code", "type its 16 letters and digits as they were shown"
+)
+BACKUP_WRONG: Final = Told(
+    "backup_code_wrong", "this is not one of your backup codes", "take one of those that were shown last"
+)
+BACKUP_USED: Final = Told("backup_code_used", "this backup code was used already", "take the next one of your list")
+NOT_OFFERED: Final = Told(
+    "authenticator_not_offered",
+    "no new authenticator was shown on this device lately",
+    "begin anew: gloam authenticator",
+)
+NO_SESSION: Final = Told("no_session", "there is no session on this device to step up", "run gloam login")
+
+
+def too_many(wait: timedelta) -> Told:
+    """Somebody has to wait, whoever they are and whether the account exists."""
+    seconds = -(-wait // timedelta(seconds=1))
+    fix = f"wait {format_duration(timedelta(seconds=seconds))} and try again, or ask an administrator to unlock you"
+    return Told("too_many_attempts", "too many attempts failed", fix)
 
 
 def why_nobody(account: Account | None) -> Reason | None:

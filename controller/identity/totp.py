@@ -7,6 +7,7 @@ Laws:
 3. No step is accepted twice, nor one before the last accepted. Whoever accepts must store the step with a conditional
    UPDATE; this module says which step it is.
 4. Every candidate is compared, in constant time, whichever matches.
+5. What is not accepted is told the same way whether it was a code once, or will be; only the audit log knows.
 """
 
 import hmac
@@ -23,6 +24,7 @@ from certs.secret import Secret
 STEP_SECONDS: Final = 30
 DIGITS: Final = 6
 WINDOW: Final = 1  # steps either side of now
+TOLD: Final = 10  # steps either side of now that the audit log tells from any other number
 _CODE: Final = re.compile(r"\A[0-9]{6}\Z")
 _SPACES: Final = re.compile(r"[\s-]")
 
@@ -32,6 +34,8 @@ class Reason(StrEnum):
 
     MALFORMED = "otp_malformed"
     WRONG = "otp_wrong"
+    LATE = "otp_late"
+    EARLY = "otp_early"
     USED = "otp_used"
     NOT_SET_UP = "otp_not_set_up"
 
@@ -81,7 +85,16 @@ def verify(secret: Secret, code: str, *, now: datetime, last_step: int | None) -
     fresh = [step for step in matching if last_step is None or step > last_step]
     if fresh:
         return Accepted(fresh[0])
-    return Refused(Reason.USED if matching else Reason.WRONG)
+    return Refused(Reason.USED if matching else _why_wrong(secret, code, current))
+
+
+def _why_wrong(secret: Secret, code: str, current: int) -> Reason:
+    """A code of a few minutes ago or ahead is a clock that is wrong, which the audit log is told (law 5)."""
+    if any(hmac.compare_digest(code_of(secret, current - off), code) for off in range(WINDOW + 1, TOLD + 1)):
+        return Reason.LATE
+    if any(hmac.compare_digest(code_of(secret, current + off), code) for off in range(WINDOW + 1, TOLD + 1)):
+        return Reason.EARLY
+    return Reason.WRONG
 
 
 def _totp(secret: Secret) -> pyotp.TOTP:

@@ -1,18 +1,18 @@
 """The rows of sessions: every statement about them, each for use inside a change of `Sessions`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from console.address import plain_host
 from controller.sessions.rules import LiveSession
 from controller.storage.conditional import changed_one
-from controller.storage.models import Device, Session, User
+from controller.storage.models import BackupCode, Device, Session, User
 
 REPLACED: Final = "replaced"
 
@@ -44,8 +44,8 @@ async def close(
     return closed
 
 
-async def insert(db: AsyncSession, session: LiveSession) -> None:
-    """The row of a new session; the device was seen."""
+async def insert(db: AsyncSession, session: LiveSession) -> LiveSession:
+    """The row of a new session; the device was seen. Answers it with how many backup codes there are."""
     db.add(
         Session(
             id=session.id,
@@ -63,6 +63,28 @@ async def insert(db: AsyncSession, session: LiveSession) -> None:
     )
     await db.execute(update(Device).where(Device.id == session.device_id).values(last_seen_at=session.started_at))
     await db.flush()
+    return await counted(db, session)
+
+
+async def counted(db: AsyncSession, session: LiveSession) -> LiveSession:
+    """The session with how many backup codes its person has left."""
+    return replace(session, backup_codes=await backup_codes_left(db, session.user_id))
+
+
+async def backup_codes_left(db: AsyncSession, user: UUID) -> int:
+    """How many backup codes a person has that were not used yet."""
+    unused = (BackupCode.user_id == user, BackupCode.used_at.is_(None))
+    return await db.scalar(select(func.count()).select_from(BackupCode).where(*unused)) or 0
+
+
+async def step_up(db: AsyncSession, session: LiveSession) -> None:
+    """Writes what was proved for a live session. NoLongerAllowed if the database knows better than memory."""
+    if not await knock_secrets_of(db, session.user_id, session.device_id):
+        raise NoLongerAllowed
+    live = (Session.id == session.id, Session.ended_at.is_(None))
+    values = {"mfa_at": session.mfa_at, "methods": " ".join(sorted(session.methods))}
+    if not await changed_one(db, update(Session).where(*live).values(**values)):
+        raise NoLongerAllowed
 
 
 async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime, now: datetime) -> None:
@@ -107,5 +129,6 @@ async def unended(db: AsyncSession) -> Sequence[tuple[LiveSession, tuple[bytes, 
             valid_until=row.valid_until,
             seen_at=plain_host(row.source),
         )
+        session = await counted(db, session)
         found.append((session, await knock_secrets_of(db, row.user_id, row.device_id)))
     return found

@@ -46,6 +46,7 @@ class LiveSession:
     methods: frozenset[str]
     valid_until: datetime
     outlook: Outlook = field(default_factory=Outlook)
+    backup_codes: int = 0  # how many the person had left when we last looked
     seen_at: str = ""  # where its connection comes from now; `source` is where the login came from, for policies
 
 
@@ -89,7 +90,15 @@ class Renewed:
     valid_until: datetime
 
 
-Event = Judged | Renewed
+@dataclass(frozen=True, slots=True)
+class SteppedUp:
+    """The person proved a second factor again, by these methods."""
+
+    at: datetime
+    methods: frozenset[str]
+
+
+Event = Judged | Renewed | SteppedUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,9 @@ def advance(session: LiveSession, event: Event) -> Step:
             leases = {name: _until(lease, valid_until) for name, lease in session.outlook.leases.items()}
             after = replace(session, valid_until=valid_until, outlook=replace(session.outlook, leases=leases))
             return Step(after, (PushLeases(leases),) if leases else ())
+        case SteppedUp(at, methods):
+            after = replace(session, mfa_at=max(session.mfa_at, at), methods=session.methods | methods)
+            return Step(after, (TellClient(),))
         case _ as never:  # pragma: no cover
             assert_never(never)
 

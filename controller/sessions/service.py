@@ -21,7 +21,6 @@ from typing import Final, Protocol, assert_never
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import ColumnElement
 
 from certs.names import NameKind
 from certs.secret import Secret
@@ -32,6 +31,7 @@ from controller.devices.sealed import device_knock
 from controller.directory.directory import Directory
 from controller.errors import StorageError
 from controller.sessions import outlook, rows, telling
+from controller.sessions.ending import Ending
 from controller.sessions.gateways import Ended, Gateways, LinksToGateways, end_events
 from controller.sessions.live import Entry, Listener, Live
 from controller.sessions.rules import (
@@ -44,6 +44,7 @@ from controller.sessions.rules import (
     Renewed,
     SessionTimes,
     Starting,
+    SteppedUp,
     TellClient,
     advance,
     over,
@@ -97,6 +98,7 @@ class Sessions:
         self._gateways = Gateways(links, note, self._times.acknowledge)
         self._live = Live()
         self._turn = asyncio.Lock()
+        self._ending = Ending(self._live, self._gateways, storage, self._turn, note=note, clock=clock)
         self._news = asyncio.Event()
         self._judge_again = Turns(self._judge_all)
 
@@ -169,7 +171,7 @@ class Sessions:
                     raise rows.NoLongerAllowed
                 device = Row.device_id == starting.device_id
                 replaced = await rows.close(change.db, device, now, rows.REPLACED, NEWER_LOGIN)
-                await rows.insert(change.db, session)
+                session = await rows.insert(change.db, session)
                 change.record(telling.beginning(session))
             entry = self._entry(session, sealed)
             self._live.add(entry)
@@ -181,7 +183,7 @@ class Sessions:
             self._perform(entry, effects), self._gateways.drop(replaced, rows.REPLACED, NEWER_LOGIN)
         )
         took = asyncio.get_running_loop().time() - began
-        await self._record(
+        await self._ending.record(
             end_events(replaced, dropped, code=rows.REPLACED, sentence=NEWER_LOGIN, actor=session.user, seconds=took)
         )
         return telling.view(entry.session, issued.chain_pem, lagging)
@@ -198,6 +200,7 @@ class Sessions:
             try:
                 async with self._storage.change() as change:
                     await rows.extend(change.db, entry.session, issued.valid_until, now)
+                    entry.session = await rows.counted(change.db, entry.session)
                     change.record(telling.renewal(entry.session, issued.valid_until))
             except rows.NoLongerAllowed:
                 return telling.revoked("session_over")
@@ -208,9 +211,39 @@ class Sessions:
         effects = [each for each in (*renewed.effects, *judged) if not isinstance(each, TellClient)]
         return telling.view(entry.session, issued.chain_pem, await self._perform(entry, effects))
 
+    async def step_up(
+        self, session: UUID, device: UUID, proved: SteppedUp, within: Callable[[Change, UUID], Awaitable[None]]
+    ) -> SessionView | None:
+        """A session whose person proved a second factor again; None if it is over. `within`, errors: as in `start`."""
+        async with self._turn:
+            now = self._clock()
+            entry = self._live.get(session)
+            if entry is None or why_not_renewed(entry.session, device, now) is not None:
+                return None
+            step = advance(entry.session, proved)
+            async with self._storage.change() as change:
+                await within(change, session)
+                await rows.step_up(change.db, step.session)
+                stepped_up = await rows.counted(change.db, step.session)
+            entry.session = replace(stepped_up, outlook=entry.session.outlook, seen_at=entry.session.seen_at)
+            effects = (*step.effects, *self._judge(entry, now))
+        self._news.set()
+        return telling.view(entry.session, lagging=await self._perform(entry, effects))
+
+    def of_device(self, device: UUID) -> LiveSession | None:
+        """The live session of a device: there is one at most."""
+        return next((session for session in self.live() if session.device_id == device), None)
+
+    def backup_codes_made(self, user: UUID, left: int) -> None:
+        """Tells a person's sessions how many backup codes there are now."""
+        for entry in self._live:
+            if entry.session.user_id == user:
+                entry.session = replace(entry.session, backup_codes=left)
+                entry.tell(messages.Session(session=telling.view(entry.session)))
+
     async def end(self, session: UUID, code: str, sentence: str, actor: str) -> frozenset[str]:
         """Ends one session; answers the gateways that lag. Raises StorageUnavailable, having cut it nevertheless."""
-        ended = await self._end(Row.id == session, lambda each: each.id == session, code, sentence, actor)
+        ended = await self._ending.end(Row.id == session, lambda each: each.id == session, code, sentence, actor)
         return ended.get(session, frozenset())
 
     async def end_where(
@@ -224,8 +257,10 @@ class Sessions:
     ) -> Ended:
         """Ends every session of a user, or else of a device. Raises StorageUnavailable, having cut them."""
         if user is not None:
-            return await self._end(Row.user_id == user, lambda each: each.user_id == user, code, sentence, actor)
-        return await self._end(Row.device_id == device, lambda each: each.device_id == device, code, sentence, actor)
+            return await self._ending.end(Row.user_id == user, lambda each: each.user_id == user, code, sentence, actor)
+        return await self._ending.end(
+            Row.device_id == device, lambda each: each.device_id == device, code, sentence, actor
+        )
 
     async def rekey(self, device: UUID) -> frozenset[str]:
         """The device's knock secrets are others now: its leases carry their keys. Answers the gateways that lag."""
@@ -249,7 +284,7 @@ class Sessions:
         now = self._clock()
         late = {entry.session.id for entry in self._live if over(entry.session, now)}
         if late:
-            await self._end(Row.id.in_(late), lambda each: each.id in late, "expired", LATE, "")
+            await self._ending.end(Row.id.in_(late), lambda each: each.id in late, "expired", LATE, "")
 
     async def reevaluate(self) -> None:
         """Judges every live session by the directory as it is now; returns when gateways know, or lag."""
@@ -357,7 +392,7 @@ class Sessions:
         shut_out = (entry.session for entry in self._live)
         lost = {each.id for each in shut_out if outlook.why_shut_out(self._directory.current, each) is not None}
         if lost:
-            await self._end(Row.id.in_(lost), lambda each: each.id in lost, "revoked", SHUT_OUT, "")
+            await self._ending.end(Row.id.in_(lost), lambda each: each.id in lost, "revoked", SHUT_OUT, "")
         async with asyncio.TaskGroup() as group:
             for entry in self._live:
                 if entry.session.id not in self._live or over(entry.session, self._clock()):
@@ -388,46 +423,3 @@ class Sessions:
         # last put is the one that counts.
         leases = entry.session.outlook.leases
         return await self._gateways.put(session, {gateway: leases[gateway] for gateway in sorted(changed)})
-
-    async def _end(
-        self,
-        which: ColumnElement[bool],
-        matches: Callable[[LiveSession], bool],
-        code: str,
-        sentence: str,
-        actor: str,
-    ) -> Ended:
-        began = asyncio.get_running_loop().time()
-        failure: StorageError | None = None
-        closed: Sequence[rows.Closed] = ()
-        async with asyncio.TaskGroup() as group, self._turn:
-            # Cut first: gateways are told while the rows are being committed.
-            known = self._live.forget(matches, code, sentence)
-            dropping = group.create_task(self._gateways.drop(known, code, sentence))
-            try:
-                async with self._storage.change() as change:
-                    closed = await rows.close(change.db, which, self._clock(), code, sentence)
-            except StorageError as error:
-                failure = error
-        lagging = dropping.result()
-        # Rows that were live while memory knew nothing of them: an earlier end whose commit failed, say.
-        strangers = [each for each in closed if each.session not in lagging]
-        lagging |= await self._gateways.drop(strangers, code, sentence)
-        took = asyncio.get_running_loop().time() - began
-        ended = [*known, *strangers]
-        await self._record(end_events(ended, lagging, code=code, sentence=sentence, actor=actor, seconds=took))
-        if failure is not None:
-            raise failure
-        return lagging
-
-    async def _record(self, events: Sequence[Event]) -> None:
-        """Writes events that are known only after a change; what cannot be committed now is noted for later."""
-        if not events:
-            return
-        try:
-            async with self._storage.change() as change:
-                for event in events:
-                    change.record(event)
-        except StorageError:
-            for event in events:
-                self._note(event)

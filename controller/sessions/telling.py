@@ -30,6 +30,7 @@ def view(session: LiveSession, certificate: str = UNCHANGED, lagging: Iterable[s
         resources=session.outlook.resources,
         gateways=session.outlook.gateways,
         lagging=tuple(sorted(lagging)),
+        backup_codes=session.backup_codes,
         seen_at=session.seen_at or None,
     )
 

@@ -188,6 +188,36 @@ class FederatedSession(Base):
     asked_at: Mapped[datetime]  # when it was last asked, answer or none
 
 
+class NextTotp(Base):
+    """The authenticator that takes the place of a user's once that device has given a code of it."""
+
+    __tablename__ = "next_totp"
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), primary_key=True)
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id"))
+    sealed_secret: Mapped[bytes]
+    expires_at: Mapped[datetime]
+
+
+class BackupCode(Base):
+    """One use: `used_at` is set by a conditional UPDATE of exactly one row, in the transaction that it lets in."""
+
+    __tablename__ = "backup_code"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
+    digest: Mapped[bytes]  # of the owner and the code (identity/backup_codes.py)
+    created_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class Brake(Base):
+    """How often somebody guessed wrong, and when last. identity/attempts.py says who `key` is."""
+
+    __tablename__ = "brake"
+    key: Mapped[str] = mapped_column(String(96), primary_key=True)
+    count: Mapped[int]
+    last: Mapped[datetime] = mapped_column(index=True)
+
+
 class Group(Base):
     """Users who are granted things together. Groups may be in groups."""
 

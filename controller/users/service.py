@@ -12,7 +12,6 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 from uuid import UUID, uuid4
 
 from sqlalchemy import delete, select
@@ -21,21 +20,24 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from controller.directory.lookup import find, label, must_be_new
 from controller.directory.service import DirectoryService
 from controller.errors import Refused
+from controller.identity import throttle
 from controller.storage import Storage
-from controller.storage.models import Device, Group, Membership, Totp, User
+from controller.storage.models import BackupCode, Device, Group, Membership, Totp, User
 from wire.messages import USER
-
-LONGEST_PASSWORD: Final = 1024  # characters, as the login message allows
 
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """A user as administrators see it; ``groups`` are those named for them, ``devices`` the ones not revoked."""
+    """A user as administrators see it; ``groups`` are those named for them, ``devices`` the ones not revoked.
+
+    ``backup_codes``: how many are left.
+    """
 
     id: UUID
     name: str
     groups: tuple[str, ...]
     totp: bool
+    backup_codes: int
     devices: int
     disabled_at: datetime | None
 
@@ -57,7 +59,7 @@ class UserService:
         self,
         storage: Storage,
         directory: DirectoryService,
-        hash_password: Callable[[str], Awaitable[str]],
+        hash_password: Callable[[str, str], Awaitable[str]],
         clock: Callable[[], datetime],
     ) -> None:
         self._storage = storage
@@ -66,11 +68,11 @@ class UserService:
         self._clock = clock
 
     async def add(self, name: str, password: str, groups: Sequence[str] = (), *, actor: str) -> UUID:
-        """A new user. Raises Refused: bad_name, exists, not_found (a group), bad_password."""
+        """A new user. Raises Refused: bad_name, exists, not_found (a group), bad_password, weak_password."""
         if re.match(USER, name) is None or "\n" in name:
             fix = "use lowercase letters, digits, dots, hyphens, underscores and @, as in alice or alice@example.test"
             raise Refused("bad_name", f"{name[:80]!a} cannot be a user's name", fix)
-        hashed = await self._hash(_password(password))
+        hashed = await self._hash(password, name)
         async with self._directory.change(actor) as change:
             await must_be_new(change.db, User, name, "user")
             user = User(id=uuid4(), name=name, password_hash=hashed, created_at=self._clock(), disabled_at=None)
@@ -89,9 +91,18 @@ class UserService:
                 groups[user_id].append(group)
             totp = set(await db.scalars(select(Totp.user_id).where(Totp.confirmed_at.is_not(None))))
             devices = Counter(await db.scalars(select(Device.user_id).where(Device.revoked_at.is_(None))))
+            codes = Counter(await db.scalars(select(BackupCode.user_id).where(BackupCode.used_at.is_(None))))
             rows = list(await db.scalars(select(User).order_by(User.name)))
         return [
-            UserView(row.id, row.name, tuple(groups.get(row.id, ())), row.id in totp, devices[row.id], row.disabled_at)
+            UserView(
+                id=row.id,
+                name=row.name,
+                groups=tuple(groups.get(row.id, ())),
+                totp=row.id in totp,
+                backup_codes=codes[row.id],
+                devices=devices[row.id],
+                disabled_at=row.disabled_at,
+            )
             for row in rows
         ]
 
@@ -122,8 +133,8 @@ class UserService:
         reset_totp: bool = False,
         actor: str,
     ) -> UUID:
-        """Changes what is given: all groups, the password, or forgets the authenticator. Raises Refused."""
-        hashed = None if password is None else await self._hash(_password(password))
+        """Changes what is given: all groups, the password; or forgets authenticator and codes. Raises Refused."""
+        hashed = None if password is None else await self._hash(password, name)
         async with self._directory.change(actor) as change:
             user = await find(change.db, User, name, "user")
             if groups is not None:
@@ -135,8 +146,17 @@ class UserService:
                 change.record("user.password_set", name)
             if reset_totp:
                 await change.db.execute(delete(Totp).where(Totp.user_id == user.id))
+                await change.db.execute(delete(BackupCode).where(BackupCode.user_id == user.id))
                 change.record("user.totp_reset", name)
         return user.id
+
+    async def unlock(self, name: str, *, actor: str) -> int:
+        """Forgets what was guessed wrong at this account, from whatever device. Raises Refused: not_found."""
+        async with self._directory.change(actor) as change:
+            user = await find(change.db, User, name, "user")
+            counts = await throttle.unlock(change.db, user.id, name)
+            change.record("user.unlocked", name)
+        return counts
 
     async def add_group(self, name: str, parent: str | None = None, *, actor: str) -> UUID:
         """A new group, in ``parent`` if given. Raises Refused: bad_name, exists, not_found."""
@@ -194,9 +214,3 @@ async def _refuse_cycle(db: AsyncSession, group: Group, parent: Group | None) ->
         if at.id == group.id:
             raise Refused("cycle", f"a group cannot be in itself: {' in '.join(path)}", "choose another parent")
         at = None if at.parent_id is None else await db.get(Group, at.parent_id)
-
-
-def _password(text: str) -> str:
-    if not 0 < len(text) <= LONGEST_PASSWORD:
-        raise Refused("bad_password", f"a password has 1 to {LONGEST_PASSWORD} characters", "choose another one")
-    return text

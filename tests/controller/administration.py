@@ -17,7 +17,7 @@ from controller.users import UserService
 NOW = datetime(2026, 1, 7, 10, 0, tzinfo=UTC)
 
 
-async def hashed(password: str) -> str:
+async def hashed(password: str, _name: str) -> str:
     return f"hashed:{len(password)}"
 
 

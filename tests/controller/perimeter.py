@@ -21,7 +21,7 @@ from controller.devices.enrol import Lifetimes
 from controller.devices.renewal import Renewals
 from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
-from controller.identity import Login, Passwords, totp
+from controller.identity import Accounts, Login, Passwords, Proving, totp
 from controller.identity.by_oidc import ByOidc
 from controller.identity.by_passkey import ByPasskey
 from controller.identity.by_totp import context as totp_context
@@ -44,8 +44,12 @@ from spa.packet import KnockKind
 from wire.http import HttpsServer, connector
 from wire.invite import Invite, enrol_proof
 from wire.messages import (
+    AccountChange,
+    AccountReply,
+    AccountRequest,
     Acknowledged,
     Address,
+    BackupCodeProof,
     ControllerAddress,
     EnrolReply,
     EnrolRequest,
@@ -115,6 +119,7 @@ class Perimeter:
     links: Links
     sessions: Sessions
     login_service: Login
+    accounts: Accounts
     enrolment: Enrolment
     invites: Invites
     devices: Devices
@@ -230,10 +235,38 @@ class Perimeter:
         return reply, Identity.from_pem(private_key_pem(key), reply.certificate.encode())
 
     async def ask_login(
-        self, machine: Machine, *, user: str | None = None, password: str | None = PASSWORD, otp: str | None = None
+        self,
+        machine: Machine,
+        *,
+        user: str | None = None,
+        password: str | None = PASSWORD,
+        otp: str | None = None,
+        backup: str | None = None,
+        source: str = SOURCE,
     ) -> LoginReply:
-        asked = LoginRequest(user=user or machine.user, proofs=proofs(password=password, otp=otp), csr=new_csr())
+        given = proofs(password=password, otp=otp, backup=backup)
+        asked = LoginRequest(user=user or machine.user, proofs=given, csr=new_csr())
+        return await self.login_service.login(asked, device=machine.id, source=source)
+
+    async def ask_step_up(self, machine: Machine, **given: str) -> LoginReply:
+        asked = LoginRequest(user=machine.user, proofs=proofs(**given), step_up=True)
         return await self.login_service.login(asked, device=machine.id, source=SOURCE)
+
+    async def ask_account(
+        self, machine: Machine, change: AccountChange, *, user: str | None = None, **given: str
+    ) -> AccountReply:
+        asked = AccountRequest(user=user or machine.user, proofs=proofs(**given), change=change)
+        return await self.accounts.change(asked, device=machine.id, source=SOURCE)
+
+    async def enrolled(self, user: str = "alice") -> tuple[Machine, tuple[str, ...]]:
+        """A person who has logged in once, on their machine: it and their backup codes."""
+        await self.add_user(user)
+        machine = await self.enrol(user)
+        await self.ask_login(machine)
+        reply = await self.ask_login(machine, otp=await self.code(user))
+        assert reply.status == "done", reply
+        self.clock.pass_(seconds=61)
+        return machine, reply.backup_codes
 
     async def code(self, user: str) -> str:
         """What the user's authenticator shows now."""
@@ -262,14 +295,15 @@ class Perimeter:
         return len(self.admission)
 
 
-def proofs(*, password: str | None = None, otp: str | None = None) -> tuple[Proof, ...]:
+def proofs(*, password: str | None = None, otp: str | None = None, backup: str | None = None) -> tuple[Proof, ...]:
     """The proofs of a login, those that are given."""
     by_password = [] if password is None else [PasswordProof(password=password)]
     by_code = [] if otp is None else [OtpProof(code=otp)]
-    return (*by_password, *by_code)
+    by_backup = [] if backup is None else [BackupCodeProof(code=backup)]
+    return (*by_password, *by_code, *by_backup)
 
 
-def asked_for(reply: LoginReply) -> set[str]:
+def asked_for(reply: LoginReply | AccountReply) -> set[str]:
     """What `reply` would accept next; nothing unless it says `more`."""
     return {ask.type for ask in reply.asks} if reply.status == "more" else set()
 
@@ -314,6 +348,8 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
     openid = OpenId(
         storage=storage, directory=directory, sessions=sessions, note=note, clock=clock, deadline=PROVIDER_DEADLINE
     )
+    further = [ByPasskey(passkeys), ByOidc(openid.federation, openid.rechecks)]
+    proving = Proving(storage, passwords, "example.test", owner_of=directory.owner_of, further=further)
 
     async def changed() -> None:
         await directory.reload()
@@ -326,12 +362,13 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
         directory=directory,
         links=links,
         sessions=sessions,
-        login_service=Login(
+        login_service=Login(proving=proving, sessions=sessions, note=note, clock=clock),
+        accounts=Accounts(
             storage=storage,
-            sessions=sessions,
+            proving=proving,
             passwords=passwords,
+            sessions=sessions,
             domain="example.test",
-            further=[ByPasskey(passkeys), ByOidc(openid.federation, openid.rechecks)],
             note=note,
             clock=clock,
         ),

@@ -6,9 +6,19 @@
 - ``renewal``  devices, gateways and the controller: the next certificate, in time or after the last one's end
 - ``oidc``     devices and the controller: a login at an OpenID provider
 - ``passkey``  passkeys: a proof at login, and what a person does with theirs
+- ``account``  devices and the controller: what people change about how they prove who they are
 - ``link``     a gateway and the controller
 """
 
+from wire.messages.account import (
+    AccountChange,
+    AccountReply,
+    AccountRequest,
+    ConfirmAuthenticator,
+    NewAuthenticator,
+    NewBackupCodes,
+    NewPassword,
+)
 from wire.messages.link import (
     Acknowledged,
     CloakTrouble,
@@ -40,6 +50,7 @@ from wire.messages.login import (
     Ask,
     BackupCodeAsk,
     BackupCodeProof,
+    BackupCodes,
     LoginReply,
     LoginRequest,
     OidcProof,
@@ -117,6 +128,9 @@ __all__ = [
     "MAX_PASSKEYS",
     "NAME",
     "USER",
+    "AccountChange",
+    "AccountReply",
+    "AccountRequest",
     "Acknowledged",
     "AddPasskey",
     "Address",
@@ -124,10 +138,12 @@ __all__ = [
     "Attach",
     "BackupCodeAsk",
     "BackupCodeProof",
+    "BackupCodes",
     "Beat",
     "Blob",
     "CloakTrouble",
     "Code",
+    "ConfirmAuthenticator",
     "ConfirmReply",
     "ControllerAddress",
     "Counters",
@@ -158,6 +174,9 @@ __all__ = [
     "LoginRequest",
     "Logout",
     "Message",
+    "NewAuthenticator",
+    "NewBackupCodes",
+    "NewPassword",
     "OfferPasskey",
     "OidcBegin",
     "OidcBegun",

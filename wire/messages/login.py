@@ -5,6 +5,7 @@
 3. Proofs and asks are unions tagged by `type`. A new method adds one class to each, here, and nothing else on the wire.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Self
 from uuid import UUID
 
@@ -77,6 +78,16 @@ class BackupCodeAsk(Message):
 Ask = Annotated[PasswordAsk | OtpAsk | TotpEnrolmentAsk | BackupCodeAsk | PasskeyAsk, Field(discriminator="type")]
 
 
+def one_of_a_kind(proofs: Sequence[Proof]) -> None:
+    """Raises ValueError if two proofs are of one kind (law 2)."""
+    if len({proof.type for proof in proofs}) < len(proofs):
+        raise ValueError("two proofs of one kind")
+
+
+BackupCodes = Annotated[tuple[Annotated[str, Field(max_length=32)], ...], Field(max_length=10, repr=False)]
+"""Shown once, when they are made."""
+
+
 class LoginRequest(Message):
     """Sent to `POST /v1/login`; repeated, with more proofs, as long as the answer is `more`."""
 
@@ -87,8 +98,7 @@ class LoginRequest(Message):
 
     @model_validator(mode="after")
     def _one_of_a_kind(self) -> Self:
-        if len({proof.type for proof in self.proofs}) < len(self.proofs):
-            raise ValueError("two proofs of one kind")
+        one_of_a_kind(self.proofs)
         return self
 
 
@@ -102,4 +112,5 @@ class LoginReply(Message):
     fix: Text = ""
     session: SessionView | None = None
     trust: Pem = ""  # with a session: whom to trust now
+    backup_codes: BackupCodes = ()  # where an authenticator was set up just now
     time: Time

@@ -10,6 +10,7 @@ from wire.messages.values import (
     Address,
     Code,
     ControllerAddress,
+    Count,
     CsrPem,
     GatewayAddress,
     Hash32,
@@ -76,6 +77,7 @@ class SessionView(Message):
     resources: tuple[ResourceView, ...]
     gateways: tuple[GatewayAddress, ...]
     lagging: tuple[Label, ...] = ()  # gateways that have not acknowledged the lease yet
+    backup_codes: Count = 0  # how many the person has left
     seen_at: IpAddress | None = None  # where the controller sees this client: what its knocks may name at gateways
 
 

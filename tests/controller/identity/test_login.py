@@ -1,6 +1,7 @@
 """Logging in: what the person is told, what the audit log knows, and what happens only once."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from controller.identity.rules import BAD_CREDENTIALS
 from controller.sessions.rules import Starting
 from controller.storage import Change
 from controller.storage.models import Session, Totp, User
-from tests.controller.perimeter import Perimeter, asked_for, proofs
+from tests.controller.perimeter import Perimeter, asked_for, new_csr, proofs
 from wire.messages import LoginRequest, SessionView
 
 PASSWORD = "correct horse"
@@ -39,7 +40,7 @@ async def test_the_first_login_sets_up_an_authenticator_and_the_second_makes_a_s
     assert done.session is not None
     assert done.session.user == "alice"
     perimeter.clock.pass_(seconds=60)
-    assert asked_for(await perimeter.ask_login(machine)) == {"otp"}
+    assert asked_for(await perimeter.ask_login(machine)) == {"otp", "backup_code"}
     assert len(await perimeter.events("totp.enrolled")) == 1
     assert [e.session for e in await perimeter.events("login.succeeded")] == [done.session.id]
 
@@ -114,27 +115,6 @@ async def test_two_first_logins_at_once_set_up_one_authenticator(any_perimeter: 
     assert asked_for(replies[0]) == {"totp_enrolment"}
 
 
-async def test_a_device_guesses_one_at_a_time_and_ever_slower(perimeter: Perimeter) -> None:
-    await perimeter.add_user("alice")
-    machine = await perimeter.enrol("alice")
-    both = await asyncio.gather(*(perimeter.ask_login(machine, password="wrong") for _ in range(2)))
-    assert sorted(reply.code for reply in both) == ["bad_credentials", "too_many_attempts"]
-    for _ in range(4):
-        assert (await perimeter.ask_login(machine, password="wrong")).code == "bad_credentials"
-    assert (await perimeter.ask_login(machine)).code == "too_many_attempts"
-    perimeter.clock.pass_(seconds=1)
-    assert asked_for(await perimeter.ask_login(machine)) == {"totp_enrolment"}
-
-
-async def test_guessing_codes_is_slowed_as_well(perimeter: Perimeter) -> None:
-    await perimeter.add_user("alice")
-    machine = await perimeter.enrol("alice")
-    await perimeter.log_in(machine)
-    for _ in range(5):
-        assert (await perimeter.ask_login(machine, otp="12345")).code == "otp_malformed"
-    assert (await perimeter.ask_login(machine, otp="12345")).code == "too_many_attempts"
-
-
 async def test_a_bad_request_for_the_certificate_does_not_use_the_code_up(perimeter: Perimeter) -> None:
     await perimeter.add_user("alice")
     machine = await perimeter.enrol("alice")
@@ -197,3 +177,141 @@ async def test_a_password_changed_during_the_login_stops_it(perimeter: Perimeter
     reply = await perimeter.ask_login(machine, otp=code)
     assert (reply.status, reply.code) == ("refused", "login_over")
     assert await sessions(perimeter) == 0
+
+
+async def test_who_sets_up_an_authenticator_gets_backup_codes_and_each_counts_once(perimeter: Perimeter) -> None:
+    machine, codes = await perimeter.enrolled()
+    assert len(codes) == 10
+    done = await perimeter.ask_login(machine, backup=codes[3].upper().replace("-", " "))
+    assert done.status == "done"
+    assert done.backup_codes == ()
+    assert done.session is not None
+    assert done.session.backup_codes == 9
+    again = await perimeter.ask_login(machine, backup=codes[3])
+    assert (again.status, again.code) == ("refused", "backup_code_used")
+    assert [each.left for each in await perimeter.events("backup_code.used")] == [9]
+    assert [each.code for each in await perimeter.events("login.refused")] == ["backup_code_used"]
+    methods = [each.methods for each in await perimeter.events("login.succeeded")]
+    assert methods == [("mfa", "otp", "pwd"), ("backup", "mfa", "pwd")]
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [("0000-0000-0000-0000", "backup_code_wrong"), ("hello", "backup_code_malformed"), ("", "backup_code_malformed")],
+)
+async def test_what_is_no_backup_code_of_mine(perimeter: Perimeter, typed: str, code: str) -> None:
+    machine, _ = await perimeter.enrolled()
+    reply = await perimeter.ask_login(machine, backup=typed)
+    assert (reply.status, reply.code) == ("refused", code)
+    nothing = await perimeter.ask_login(machine, password=None, backup=typed)
+    assert asked_for(nothing) == {"password"}, "nothing is said about codes before the password"
+
+
+async def test_one_backup_code_from_two_places_at_once_lets_one_in(any_perimeter: Perimeter) -> None:
+    machine, codes = await any_perimeter.enrolled()
+    other = await any_perimeter.enrol("alice")
+    before = await sessions(any_perimeter)
+    replies = await asyncio.gather(
+        any_perimeter.ask_login(machine, backup=codes[0]),
+        any_perimeter.ask_login(other, backup=codes[0], source="203.0.113.5"),
+    )
+    assert sorted(reply.status for reply in replies) == ["done", "refused"]
+    assert {reply.code for reply in replies} == {"ok", "backup_code_used"}
+    assert await sessions(any_perimeter) == before + 1
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(-90, "otp_late"), (-31, None), (31, None), (90, "otp_early")])
+async def test_a_clock_that_is_wrong_is_in_the_audit_log(
+    perimeter: Perimeter, seconds: float, reason: str | None
+) -> None:
+    machine, _ = await perimeter.enrolled()
+    perimeter.clock.pass_(seconds=120 + seconds)
+    code = await perimeter.code("alice")
+    perimeter.clock.pass_(seconds=-seconds)
+    reply = await perimeter.ask_login(machine, otp=code)
+    if reason is None:
+        assert reply.status == "done"
+        return
+    assert (reply.status, reply.code) == ("refused", "otp_wrong"), "the answer is that of any wrong code"
+    assert "check its clock" in reply.fix
+    assert [each.code for each in await perimeter.events("login.refused")] == [reason]
+
+
+async def test_a_password_adds_no_authenticator_beside_another_factor(perimeter: Perimeter) -> None:
+    machine, _ = await perimeter.enrolled()
+    async with perimeter.storage.change() as change:
+        await change.db.delete((await change.db.scalars(select(Totp))).one())
+    assert asked_for(await perimeter.ask_login(machine)) == {"backup_code"}
+    assert (await perimeter.ask_login(machine, otp="123456")).code == "otp_not_set_up"
+
+
+async def test_without_a_name_the_devices_owner_is_meant(perimeter: Perimeter) -> None:
+    machine, codes = await perimeter.enrolled()
+    asked = LoginRequest(proofs=proofs(password=PASSWORD, backup=codes[0]), csr=new_csr())
+    reply = await perimeter.login_service.login(asked, device=machine.id, source="198.51.100.7")
+    assert reply.session is not None
+    assert reply.session.user == "alice"
+
+
+async def test_a_step_up_makes_the_live_session_fresh_and_nothing_else(perimeter: Perimeter) -> None:
+    machine, codes = await perimeter.enrolled()
+    [before] = perimeter.sessions.live()
+    perimeter.clock.pass_(minutes=5)
+    assert asked_for(await perimeter.ask_step_up(machine)) == {"otp", "backup_code"}
+    reply = await perimeter.ask_step_up(machine, backup=codes[0])
+    assert reply.status == "done"
+    assert reply.session is not None
+    assert (reply.session.id, reply.session.certificate) == (before.id, "")
+    [after] = perimeter.sessions.live()
+    assert after.mfa_at == perimeter.clock()
+    assert after.methods == {"backup", "mfa", "otp", "pwd"}
+    assert after.valid_until == before.valid_until
+    async with perimeter.storage.read() as db:
+        row = (await db.scalars(select(Session))).one()
+    assert (row.mfa_at, row.methods) == (perimeter.clock(), "backup mfa otp pwd")
+    assert (await perimeter.ask_step_up(machine, backup=codes[0])).code == "backup_code_used"
+
+
+@pytest.mark.parametrize("case", ["no session", "another's", "password", "disabled"])
+async def test_a_step_up_needs_a_session_and_a_second_factor(perimeter: Perimeter, case: str) -> None:
+    machine, codes = await perimeter.enrolled()
+    given = {"backup": codes[0]}
+    match case:
+        case "no session":
+            await perimeter.sessions.end_where(device=machine.id)
+        case "another's":
+            await perimeter.add_user("bob")
+            machine.user = "bob"
+        case "password":
+            given = {"password": PASSWORD}
+        case "disabled":
+            await perimeter.disable("alice")
+    before = [session.mfa_at for session in perimeter.sessions.live()]
+    reply = await perimeter.ask_step_up(machine, **given)
+    asked = {"password": {"otp", "backup_code"}, "disabled": {"password"}}
+    if case in asked:
+        assert asked_for(reply) == asked[case]
+    else:
+        assert (reply.status, reply.code) == ("refused", "no_session")
+    assert [session.mfa_at for session in perimeter.sessions.live()] == before
+
+
+async def test_wrong_names_and_passwords_take_as_long_as_right_ones(perimeter: Perimeter) -> None:
+    slow = PasswordHasher(time_cost=2, memory_cost=8192, parallelism=1)
+    passwords = perimeter.passwords
+    passwords._hasher = slow
+    passwords._decoy = slow.hash("decoy")
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+
+    async def took(**asked: str) -> float:
+        began = time.perf_counter()
+        await perimeter.ask_login(machine, **asked)
+        return time.perf_counter() - began
+
+    times = {"wrong": [], "unknown": []}
+    for _ in range(4):
+        times["wrong"].append(await took(password="wrong"))
+        times["unknown"].append(await took(user="nobody"))
+    wrong, unknown = (min(each) for each in times.values())
+    assert 0.5 < wrong / unknown < 2

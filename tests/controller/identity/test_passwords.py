@@ -4,6 +4,7 @@ from collections.abc import Iterator
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 
+from controller.errors import Refused
 from controller.identity.passwords import MEMORY_KIB, PASSES, Busy, Checked, Passwords
 
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -72,3 +73,22 @@ async def test_the_parameters_are_those_of_rfc_9106() -> None:
     stored = await passwords.hash("x")
     assert f"m={MEMORY_KIB},t={PASSES},p=1" in stored
     passwords.close()
+
+
+@pytest.mark.parametrize(
+    ("password", "code"), [("", "bad_password"), ("x" * 1025, "bad_password"), ("alice2024", "weak_password")]
+)
+async def test_a_password_nobody_should_have(passwords: Passwords, password: str, code: str) -> None:
+    with pytest.raises(Refused) as refused:
+        await passwords.hash_new(password, "alice", "example.test")
+    assert refused.value.code == code
+    stored = await passwords.hash_new("correct horse battery staple", "alice")
+    assert (await passwords.check(stored, "correct horse battery staple")).matches
+
+
+async def test_what_cannot_match_has_a_queue_of_its_own(passwords: Passwords) -> None:
+    stored = await passwords.hash("secret")
+    passwords._decoy_room = 0
+    with pytest.raises(Busy):
+        await passwords.decline("guess")
+    assert (await passwords.check(stored, "secret")).matches

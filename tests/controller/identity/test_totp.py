@@ -23,7 +23,14 @@ STEP = step_of(NOW)
 
 @pytest.mark.parametrize(
     ("seconds", "digits"),
-    [(59, "287082"), (1111111109, "081804"), (1111111111, "050471"), (1234567890, "005924"), (2000000000, "279037")],
+    [
+        (59, "287082"),
+        (1111111109, "081804"),
+        (1111111111, "050471"),
+        (1234567890, "005924"),
+        (2000000000, "279037"),
+        (20000000000, "353130"),
+    ],
 )
 def test_vectors_of_rfc_6238(seconds: int, digits: str) -> None:
     assert code_of(SECRET, seconds // 30) == digits
@@ -36,8 +43,12 @@ def test_vectors_of_rfc_6238(seconds: int, digits: str) -> None:
         (0, None, Accepted(STEP)),
         (-1, None, Accepted(STEP - 1)),
         (1, None, Accepted(STEP + 1)),
-        (-2, None, Refused(Reason.WRONG)),
-        (2, None, Refused(Reason.WRONG)),
+        (-2, None, Refused(Reason.LATE)),
+        (-10, None, Refused(Reason.LATE)),
+        (-11, None, Refused(Reason.WRONG)),
+        (2, None, Refused(Reason.EARLY)),
+        (10, None, Refused(Reason.EARLY)),
+        (11, None, Refused(Reason.WRONG)),
         (0, STEP - 1, Accepted(STEP)),
         (0, STEP, Refused(Reason.USED)),
         (0, STEP + 1, Refused(Reason.USED)),

@@ -336,13 +336,13 @@ async def test_without_a_database_what_ends_is_cut_all_the_same_and_the_end_can_
     def broken() -> None:
         raise StorageUnavailable("the database is away")
 
-    perimeter.sessions._storage = type("Away", (), {"change": staticmethod(broken)})()
+    perimeter.sessions._ending._storage = type("Away", (), {"change": staticmethod(broken)})()
     with pytest.raises(StorageUnavailable):
         await perimeter.sessions.end(view.id, "revoked", "because", "admin")
     assert view.id not in edge.leases
     assert perimeter.sessions.live() == []
     assert (await row(perimeter, view.id)).ended_at is None
-    perimeter.sessions._storage = perimeter.storage
+    perimeter.sessions._ending._storage = perimeter.storage
     assert perimeter.storage.change == real
     await perimeter.sessions.end(view.id, "revoked", "because", "admin")
     assert (await row(perimeter, view.id)).end_code == "revoked"

@@ -1,0 +1,100 @@
+"""`gloam password`, `gloam backup-codes`, `gloam authenticator`: people change how they prove who they are.
+
+Each asks the controller itself, with the device's certificate; no session is needed, and the agent has no part in it.
+"""
+
+import os
+
+import typer
+
+from client.authenticator import show_authenticator
+from client.controllers import Controllers, RefusedByController
+from client.dial import CannotReach
+from client.proofs import Asker, Asking, bad_form, converse, given, read_line
+from client.report import backup_codes_document, tell_backup_codes
+from client.state import ClientState
+from console.errors import CommandError, ExitCode
+from console.output import Output
+from wire.messages import (
+    AccountChange,
+    AccountReply,
+    AccountRequest,
+    ConfirmAuthenticator,
+    NewAuthenticator,
+    NewBackupCodes,
+    NewPassword,
+    Proof,
+)
+
+
+def new_backup_codes(state: ClientState, asking: Asking, output: Output) -> None:
+    """Ten new backup codes, shown once. Raises CommandError."""
+    proofs = given(asking, os.environ)
+    reply = converse(state, _asker(state, asking.user, NewBackupCodes()), asking, output, proofs)
+    document = {"status": "done", **backup_codes_document(reply.backup_codes)}
+    output.show(document, lambda console: tell_backup_codes(console, reply.backup_codes))
+
+
+def new_password(state: ClientState, asking: Asking, output: Output) -> None:
+    """Another password; from standard input, the old one is the first line and the new one the second."""
+    proofs = given(asking, os.environ)
+    converse(state, _asker(state, asking.user, _chosen(asking)), asking, output, proofs)
+    output.show({"status": "done"}, lambda console: console.print("The password is changed."))
+
+
+def new_authenticator(state: ClientState, asking: Asking, output: Output, *, confirm: str | None) -> None:
+    """Another authenticator; `confirm` is a code of one that was shown before. Raises CommandError."""
+    if confirm is None:
+        proofs = given(asking, os.environ)
+        reply = converse(state, _asker(state, asking.user, NewAuthenticator()), asking, output, proofs)
+        uri = reply.totp_uri or ""
+        if not asking.interactive:
+            show_authenticator(uri, output, asking.qr_png, drawn=False)
+            fix = "set it up, then: gloam authenticator --confirm CODE"
+            output.show({"status": "confirm", "totp_uri": uri, "fix": fix}, lambda _console: output.say(f"Next: {fix}"))
+            return
+        show_authenticator(uri, output, asking.qr_png)
+        confirm = str(typer.prompt("Code of the new authenticator", err=True))
+    try:
+        change = ConfirmAuthenticator(code=confirm.replace(" ", ""))
+    except ValueError:
+        raise bad_form() from None
+    converse(state, _asker(state, asking.user, change), Asking(user=asking.user), output)
+    output.show(
+        {"status": "done"}, lambda console: console.print("The new authenticator counts; the old one does not.")
+    )
+
+
+def _chosen(asking: Asking) -> NewPassword:
+    if asking.password_stdin:
+        chosen = read_line()
+    elif asking.interactive:
+        chosen = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        raise CommandError(
+            "there is no terminal to ask for the new password at", "add --password-stdin", ExitCode.USAGE
+        )
+    try:
+        return NewPassword(password=chosen)
+    except ValueError:
+        raise bad_form() from None
+
+
+def _asker(state: ClientState, user: str, change: AccountChange) -> Asker[AccountReply]:
+    async def ask(proofs: tuple[Proof, ...]) -> AccountReply:
+        try:
+            request = AccountRequest(user=user, proofs=proofs, change=change)
+        except ValueError:
+            raise bad_form() from None
+        return await _request(state, request)
+
+    return ask
+
+
+async def _request(state: ClientState, request: AccountRequest) -> AccountReply:
+    try:
+        return await Controllers(state, state.profile(), state.clock()).account(request)
+    except CannotReach as error:
+        raise CommandError(str(error), error.fix, ExitCode.UNREACHABLE) from error
+    except RefusedByController as error:
+        raise CommandError(error.refusal.sentence, error.refusal.fix or "ask the administrator") from error
