@@ -26,7 +26,7 @@ class AddUser(Arguments):
     """`user add`."""
 
     name: str
-    password: str = Field(repr=False)
+    password: str | None = Field(None, repr=False)  # none: a service
     groups: tuple[str, ...] = ()
 
 
@@ -43,6 +43,7 @@ class SetUser(Arguments):
     groups: list[str] | None = None
     password: str | None = Field(None, repr=False)
     reset_totp: bool = False
+    service: bool | None = None
 
 
 class AddGroup(Arguments):
@@ -101,7 +102,12 @@ def people(controller: "Controller") -> dict[str, Command]:
 
     async def user_set(asked: SetUser, actor: str) -> Documents:
         identifier = await users.set(
-            asked.name, groups=asked.groups, password=asked.password, reset_totp=asked.reset_totp, actor=actor
+            asked.name,
+            groups=asked.groups,
+            password=asked.password,
+            reset_totp=asked.reset_totp,
+            service=asked.service,
+            actor=actor,
         )
         return {"id": identifier, "name": asked.name}
 

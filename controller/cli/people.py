@@ -36,13 +36,23 @@ def _password(*, stdin: bool) -> str:
 
 @user.command("add")
 def user_add(
-    name: str, group: Groups = None, password_stdin: PasswordStdin = False, state: State = None, json: Json = False
+    name: str,
+    group: Groups = None,
+    password_stdin: PasswordStdin = False,
+    service: Annotated[
+        bool, typer.Option("--service", help="A machine without people: it logs in by its device's certificate alone.")
+    ] = False,
+    state: State = None,
+    json: Json = False,
 ) -> None:
-    """Register a person.
+    """Register a person, or a service.
 
     Example: gloam-controller user add alice --group staff
     """
-    document = ask(state, "user.add", name=name, groups=group or [], password=_password(stdin=password_stdin))
+    if service and password_stdin:
+        raise CommandError("a service has no password", "leave --password-stdin out", ExitCode.USAGE)
+    password = None if service else _password(stdin=password_stdin)
+    document = ask(state, "user.add", name=name, groups=group or [], password=password)
     done(document, f"user {name} added; next: gloam-controller invite {name}", as_json=json)
 
 
@@ -52,7 +62,10 @@ def user_list(state: State = None, json: Json = False) -> None:
 
     Example: gloam-controller user list
     """
-    columns = {"name": "NAME", "groups": "GROUPS", "totp": "TOTP", "devices": "DEVICES", "disabled_at": "DISABLED"}
+    columns = {
+        "name": "NAME", "groups": "GROUPS", "service": "SERVICE", "totp": "TOTP", "backup_codes": "CODES",
+        "devices": "DEVICES", "disabled_at": "DISABLED",
+    }  # fmt: skip
     table(ask(state, "user.list"), "Users", columns, as_json=json)
 
 
@@ -92,8 +105,11 @@ def user_set(
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
     password_stdin: PasswordStdin = False,
     reset_totp: Annotated[
-        bool, typer.Option("--reset-totp", help="Set up a new authenticator at the next login.")
+        bool, typer.Option("--reset-totp", help="Forget authenticator and backup codes; a new one at the next login.")
     ] = False,
+    service: Annotated[
+        bool | None, typer.Option("--service/--person", help="Whether its devices log in by certificate alone.")
+    ] = None,
     state: State = None,
     json: Json = False,
 ) -> None:
@@ -106,8 +122,11 @@ def user_set(
         change["groups"] = [] if no_groups else group
     if password or password_stdin:
         change["password"] = _password(stdin=password_stdin)
+    if service is not None:
+        change["service"] = service
     if len(change) == 2 and not reset_totp:  # noqa: PLR2004 - nothing but the name and the flag
-        raise CommandError("nothing to change", "name --group, --password or --reset-totp", ExitCode.USAGE)
+        fix = "name --group, --password, --reset-totp, --service or --person"
+        raise CommandError("nothing to change", fix, ExitCode.USAGE)
     done(ask(state, "user.set", **change), f"user {name} changed", as_json=json)
 
 

@@ -4,7 +4,8 @@ Laws:
 
 1. Nothing is allowed unless a policy permits it, no policy forbids it, and nothing went wrong while asking.
 2. Who is disabled, and what device is unknown, revoked, waiting or somebody else's, no policy can let in.
-3. A step-up is what would be allowed if only the second factor were fresh; Cedar itself is asked so.
+3. A step-up is what would be allowed if only the second factor were fresh, or were one that the person can prove as
+   well; Cedar itself is asked so.
 4. "Outside its hours" is said only with a moment at which the same request is allowed; Cedar is asked about that too.
 5. ``explain`` runs the same code as the decision; it only supplies the facts that a session would have.
 """
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
     from controller.directory.directory import Directory
 
 USUAL: Final = frozenset({"mfa", "otp", "pwd"})  # what explanations suppose: a password and a code
+STRONGER: Final = (
+    ("webauthn", "a passkey", "gloam login --step-up --passkey"),
+    ("otp", "a code of your authenticator", "gloam login --step-up"),
+)
+"""Methods a policy may insist on and a person can add to a session: the name, what it is, and how."""
 ASK: Final = "ask an administrator of the perimeter"
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 - no address is bound: it stands for "from anywhere" in explanations
 
@@ -112,6 +118,11 @@ def _refusal(
     fresh = directory.engine.verdict(user, resource, context.at(context.now))
     if fresh.allowed:
         return _step_up(directory, resource, context, fresh)
+    for method, what, how in STRONGER if "mfa" in context.methods else ():
+        stronger = directory.engine.verdict(user, resource, context.at(context.now).by(method))
+        if stronger.allowed:
+            sentence = f"{resource.name} asks for {what}, which you did not use in this session."
+            return StepUp("method_missing", sentence, f"prove it: {how}", stronger.policies)
     if verdict.policies:
         return _forbidden(directory, verdict)
     return (
@@ -122,6 +133,9 @@ def _refusal(
 
 
 def _step_up(directory: "Directory", resource: Resource, context: Context, fresh: Verdict) -> StepUp:
+    if "mfa" not in context.methods:
+        sentence = f"{resource.name} asks for a second factor, and this session has none."
+        return StepUp("mfa_missing", sentence, f"{ASK}: a service has none", fresh.policies)
     age = format_duration(timedelta(seconds=context.mfa_age_seconds))
     limits = [grant.mfa_within for grant in _grants(directory, fresh) if grant.mfa_within is not None]
     wanted = f"no older than {format_duration(max(limits))}" if limits else "fresher than yours"

@@ -137,6 +137,10 @@ class Context:
         """The same facts at another time, with a second factor proved then."""
         return replace(self, now=now, mfa_age_seconds=0)
 
+    def by(self, method: str) -> Self:
+        """The same facts, had ``method`` been used as well."""
+        return replace(self, methods=self.methods | {method})
+
     def as_cedar(self) -> dict[str, Any]:
         """The attributes in Cedar's JSON, each apart, without ``open_windows``."""
         milliseconds = (self.now - _EPOCH) // timedelta(milliseconds=1)

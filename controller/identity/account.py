@@ -87,6 +87,8 @@ class Accounts:
                     fix=more.fix,
                     time=self._clock(),
                 )
+            case Settled() if outcome.account.service:
+                return self._refused(asking, request, Refused(Reason.NOT_FOR_SERVICES, rules.NOT_FOR_SERVICES))
             case Settled():
                 return await self._apply(asking, request, outcome)
             case _ as never:  # pragma: no cover

@@ -72,6 +72,8 @@ class Login:
                     fix=more.fix,
                     time=self._clock(),
                 )
+            case Settled() if outcome.account.service and live is not None:
+                return self._refused(asking, Refused(Reason.NOT_FOR_SERVICES, rules.NOT_FOR_SERVICES))
             case Settled():
                 return await self._settle(asking, outcome, request.csr, None if live is None else live.id)
             case _ as never:  # pragma: no cover

@@ -176,6 +176,7 @@ class Proving:
             disabled=user.disabled_at is not None,
             owns_device=owns,
             set_up=frozenset(set_up),
+            service=user.service,
         )
         return _Found(account, keys)
 
@@ -183,6 +184,8 @@ class Proving:
         nobody = rules.why_nobody(account)
         if account is None or nobody is not None:
             return await self._decline(asking, nobody or Reason.USER_UNKNOWN)
+        if account.service:
+            return Settled(account, (), rules.CERT, rules.NEVER)
         attempt = Attempt(account, asking.device, asking.source, asking.now)
         proved: list[Proved] = []
         methods: frozenset[str] = asking.before

@@ -8,13 +8,15 @@ Laws:
 3. Two factors make a login: one of `FIRST` and one of `SECOND`; or a method that is both by itself, which says `mfa`.
 4. An authenticator counts once a code of it was seen. Until then its secret is shown again at each login: whoever lost
    the first screen still gets in, and somebody who logs in twice does not end up with two.
-5. An authenticator is set up at login only for an account that has no second factor of any kind: with one, a stolen
+5. A service has no second factor, and no first: its device's certificate is all there is, and `cert` all that policies
+   see. It cannot step up, and changes nothing about itself.
+6. An authenticator is set up at login only for an account that has no second factor of any kind: with one, a stolen
    password must not be enough to add another.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -28,6 +30,10 @@ LIVE: Final = frozenset({"session"})
 """What a live session on the same device proves: it began with two factors, so one of `SECOND` steps it up."""
 SECOND: Final = frozenset({"otp", "backup"})
 MFA: Final = "mfa"
+CERT: Final = frozenset({"cert"})
+"""What a service proves: nothing but its device's certificate."""
+NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""When a service proved a second factor."""
 
 
 class Reason(StrEnum):
@@ -66,6 +72,7 @@ class Account:
     disabled: bool
     owns_device: bool
     set_up: frozenset[str] = frozenset()
+    service: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +116,9 @@ NOT_OFFERED: Final = Told(
     "no new authenticator was shown on this device lately",
     "begin anew: gloam authenticator",
 )
+NOT_FOR_SERVICES: Final = Told(
+    "not_for_services", "a service logs in by its device's certificate alone", "run gloam login, without options"
+)
 NO_SESSION: Final = Told("no_session", "there is no session on this device to step up", "run gloam login")
 
 
@@ -144,7 +154,7 @@ def second_factor_at(proved: Iterable[tuple[frozenset[str], datetime | None]], n
 
 
 def may_enrol(account: Account) -> bool:
-    """Whether an authenticator may be set up at login (law 5)."""
+    """Whether an authenticator may be set up at login (law 6)."""
     return not account.set_up - {"password", "oidc"}
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -100,12 +101,13 @@ class AuthorityRequest(Base):
 
 
 class User(Base):
-    """A person."""
+    """A person; or a `service`, a machine without people, whose devices log in by their certificates alone."""
 
     __tablename__ = "user_account"
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(String(64), unique=True)
     password_hash: Mapped[str | None]
+    service: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
 

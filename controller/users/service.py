@@ -36,6 +36,7 @@ class UserView:
     id: UUID
     name: str
     groups: tuple[str, ...]
+    service: bool
     totp: bool
     backup_codes: int
     devices: int
@@ -67,19 +68,23 @@ class UserService:
         self._hash = hash_password
         self._clock = clock
 
-    async def add(self, name: str, password: str, groups: Sequence[str] = (), *, actor: str) -> UUID:
-        """A new user. Raises Refused: bad_name, exists, not_found (a group), bad_password, weak_password."""
+    async def add(self, name: str, password: str | None, groups: Sequence[str] = (), *, actor: str) -> UUID:
+        """A new user; without a password, a service (models.User).
+
+        Raises Refused: bad_name, exists, not_found (a group), bad_password, weak_password.
+        """
         if re.match(USER, name) is None or "\n" in name:
             fix = "use lowercase letters, digits, dots, hyphens, underscores and @, as in alice or alice@example.test"
             raise Refused("bad_name", f"{name[:80]!a} cannot be a user's name", fix)
-        hashed = await self._hash(password, name)
+        hashed = None if password is None else await self._hash(password, name)
         async with self._directory.change(actor) as change:
             await must_be_new(change.db, User, name, "user")
-            user = User(id=uuid4(), name=name, password_hash=hashed, created_at=self._clock(), disabled_at=None)
+            user = User(id=uuid4(), name=name, password_hash=hashed, service=password is None, created_at=self._clock())
             change.db.add(user)
             await change.db.flush()
             await _join(change.db, user, groups)
-            change.record("user.added", f"{name}; groups: {', '.join(sorted(set(groups))) or 'none'}")
+            kind = "; a service" if user.service else ""
+            change.record("user.added", f"{name}{kind}; groups: {', '.join(sorted(set(groups))) or 'none'}")
         return user.id
 
     async def listing(self) -> list[UserView]:
@@ -98,6 +103,7 @@ class UserService:
                 id=row.id,
                 name=row.name,
                 groups=tuple(groups.get(row.id, ())),
+                service=row.service,
                 totp=row.id in totp,
                 backup_codes=codes[row.id],
                 devices=devices[row.id],
@@ -131,6 +137,7 @@ class UserService:
         groups: Sequence[str] | None = None,
         password: str | None = None,
         reset_totp: bool = False,
+        service: bool | None = None,
         actor: str,
     ) -> UUID:
         """Changes what is given: all groups, the password; or forgets authenticator and codes. Raises Refused."""
@@ -144,6 +151,9 @@ class UserService:
             if hashed is not None:
                 user.password_hash = hashed
                 change.record("user.password_set", name)
+            if service is not None and service != user.service:
+                user.service = service
+                change.record("user.service_set", f"{name}; {'a service' if service else 'a person'}")
             if reset_totp:
                 await change.db.execute(delete(Totp).where(Totp.user_id == user.id))
                 await change.db.execute(delete(BackupCode).where(BackupCode.user_id == user.id))

@@ -250,3 +250,29 @@ def test_nothing_changes_by_itself_for_those_without_conditions() -> None:
     assert next_change(World(grants=[STAFF]).directory(), session(), NOW) is None
     strange = SessionFacts(UUID(int=9), LAPTOP.id, NOW, "192.0.2.1", NOW)
     assert next_change(World(grants=[STAFF]).directory(), strange, NOW) is None
+
+
+PASSKEYS = '@id("passkeys") forbid (principal, action, resource) unless { context.methods.contains("webauthn") };'
+SERVICES = '@id("people") forbid (principal, action, resource) when { context.methods.contains("cert") };'
+CERT = frozenset({"cert"})
+
+
+@pytest.mark.parametrize(
+    ("policies", "grant", "methods", "kind", "code"),
+    [
+        ([PASSKEYS], STAFF, {"mfa", "otp", "pwd"}, "step_up", "method_missing"),
+        ([PASSKEYS], STAFF, {"mfa", "webauthn"}, "allow", "ok"),
+        ([PASSKEYS], STAFF, CERT, "deny", "forbidden"),
+        ([PASSKEYS, FORBID], STAFF, {"mfa", "otp", "pwd"}, "deny", "forbidden"),
+        ([SERVICES], STAFF, CERT, "deny", "forbidden"),
+        ([SERVICES], STAFF, {"mfa", "otp", "pwd"}, "allow", "ok"),
+        ([], STAFF, CERT, "allow", "ok"),
+        ([], replace(STAFF, mfa_within=MINUTE), CERT, "step_up", "mfa_missing"),
+    ],
+)
+def test_what_was_used_to_log_in_decides(
+    policies: list[str], grant: Grant, methods: set[str], kind: str, code: str
+) -> None:
+    mfa_at = NOW if "mfa" in methods else datetime(1970, 1, 1, tzinfo=UTC)
+    answer = World(grants=[grant], policies=policies).ask(methods=frozenset(methods), mfa_at=mfa_at)
+    assert (answer.kind, answer.code) == (kind, code)

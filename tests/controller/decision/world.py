@@ -51,11 +51,12 @@ class World:
         return decide(self.directory(), session(**facts), resource, now)
 
 
-def session(
+def session(  # noqa: PLR0917 - the facts there are
     user_id: UUID = ALICE.id,
     device_id: UUID = LAPTOP.id,
     mfa_at: datetime = NOW,
     source: str = "192.0.2.7",
     started_at: datetime = NOW - timedelta(hours=1),
+    methods: frozenset[str] = frozenset({"mfa", "otp", "pwd"}),
 ) -> SessionFacts:
-    return SessionFacts(user_id=user_id, device_id=device_id, mfa_at=mfa_at, source=source, started_at=started_at)
+    return SessionFacts(user_id, device_id, mfa_at=mfa_at, source=source, started_at=started_at, methods=methods)

@@ -15,7 +15,7 @@ from controller.sessions.rules import Starting
 from controller.storage import Change
 from controller.storage.models import Session, Totp, User
 from tests.controller.perimeter import Perimeter, asked_for, new_csr, proofs
-from wire.messages import LoginRequest, SessionView
+from wire.messages import LoginRequest, NewBackupCodes, SessionView
 
 PASSWORD = "correct horse"
 Within = Callable[[Change, UUID], Awaitable[None]]
@@ -315,3 +315,22 @@ async def test_wrong_names_and_passwords_take_as_long_as_right_ones(perimeter: P
         times["unknown"].append(await took(user="nobody"))
     wrong, unknown = (min(each) for each in times.values())
     assert 0.5 < wrong / unknown < 2
+
+
+async def test_a_service_logs_in_by_its_certificate_alone_and_policies_can_tell(perimeter: Perimeter) -> None:
+    machine, _ = await perimeter.enrolled()
+    robot = await perimeter.add_user("robot", None)
+    async with perimeter.storage.change() as change:
+        await change.db.execute(update(User).where(User.id == robot).values(service=True))
+    device = await perimeter.enrol("robot")
+    reply = await perimeter.ask_login(device, password=None)
+    assert reply.status == "done", reply
+    [session] = [each for each in perimeter.sessions.live() if each.user == "robot"]
+    assert session.methods == {"cert"}
+    assert session.mfa_at.year == 1970
+    assert (await perimeter.ask_step_up(device)).code == "not_for_services"
+    assert (await perimeter.ask_account(device, NewBackupCodes())).code == "not_for_services"
+    others = await perimeter.ask_login(machine, user="robot", password=None)
+    assert asked_for(others) == {"password"}, "a person's device is no service's"
+    await perimeter.disable("robot")
+    assert asked_for(await perimeter.ask_login(device, password=None)) == {"password"}

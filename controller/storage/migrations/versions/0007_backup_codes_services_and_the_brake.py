@@ -1,4 +1,4 @@
-"""backup codes and the brake on guessing."""
+"""backup codes, services, and the brake on guessing."""
 
 from collections.abc import Sequence
 
@@ -43,4 +43,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_next_totp_user_id_user_account")),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_next_totp")),
     )
+    op.add_column("user_account", sa.Column("service", sa.Boolean(), server_default=sa.false(), nullable=False))
     # ### end Alembic commands ###

@@ -1,0 +1,96 @@
+"""From nothing to a session, and back in again: an authenticator by its QR code, a code, a backup code, once."""
+
+import stat
+from typing import Any
+
+import pytest
+import zxingcpp
+from PIL import Image
+
+from lab.authenticator import Authenticator
+from lab.perimeter import PASSWORD, Client
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NEW_PASSWORD = "no horse without battery or stapler"
+ENVIRONMENT = {"GLOAM_PASSWORD": NEW_PASSWORD}
+
+
+async def log_in(client: Client, *options: str, password: str = PASSWORD) -> Any:
+    return await client.json("login", "--password-stdin", *options, text=f"{password}\n")
+
+
+async def test_from_nothing_by_qr_code_then_by_code_then_by_backup_code_once(shared_stage: Any) -> None:
+    perimeter = shared_stage.perimeter
+    alice = await shared_stage.person("paula", login=False)
+    png = perimeter.directory / "paula.png"
+    first = await alice.gloam("login", "--password-stdin", "--qr-png", str(png), text=f"{PASSWORD}\n")
+    assert (first.code, first.err) == (
+        1, "gloam: a code of the new authenticator is needed; set it up, then add --otp CODE\n",
+    )  # fmt: skip
+    assert stat.S_IMODE(png.stat().st_mode) == 0o600
+    with Image.open(png) as image:
+        [read] = zxingcpp.read_barcodes(image)
+    assert read.text.startswith("otpauth://totp/")
+    assert read.text in first.out
+    authenticator = Authenticator(read.text)
+
+    done = await log_in(alice, "--otp", await authenticator.code())
+    codes = done["backup_codes"]
+    assert len(codes) == 10
+    assert done["backup_codes_left"] == 10
+    assert (await alice.json("status"))["session"]["backup_codes_left"] == 10
+
+    again = await log_in(alice, "--otp", await authenticator.code())
+    assert "backup_codes" not in again, "they are shown once"
+    by_backup = await log_in(alice, "--otp", codes[0])
+    assert by_backup["backup_codes_left"] == 9
+    refused = await alice.gloam("login", "--password-stdin", "--otp", codes[0], text=f"{PASSWORD}\n")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == "gloam: this backup code was used already; take the next one of your list\n"
+    assert (await alice.json("status"))["session"]["session"] == by_backup["session"], "the session lives on"
+    assert [each["code"] for each in await shared_stage.events("login.refused", user="paula")] == ["backup_code_used"]
+    [shown] = [each for each in await perimeter.admin_json("user", "list") if each["name"] == "paula"]
+    assert (shown["totp"], shown["backup_codes"]) == (True, 9)
+
+    # A step-up makes the same session fresh.
+    stepped = await alice.json("login", "--step-up", "--otp", codes[1])
+    assert (stepped["stepped_up"], stepped["session"]) == (True, by_backup["session"])
+    session = await perimeter.admin_json("session", "show", by_backup["session"])
+    assert session["methods"] == ["backup", "mfa", "pwd"]
+
+    # Everything is replaced by the person themselves.
+    weak = await alice.gloam("password", "--password-stdin", "--otp", codes[2], text=f"{PASSWORD}\npaula1\n")
+    assert weak.code == 1
+    assert "easily guessed" in weak.err
+    await alice.json("password", "--password-stdin", "--otp", codes[2], text=f"{PASSWORD}\n{NEW_PASSWORD}\n")
+    offer = await alice.json("authenticator", "--password-stdin", "--otp", codes[3], text=f"{NEW_PASSWORD}\n")
+    replaced = Authenticator(offer["totp_uri"])
+    await alice.json("authenticator", "--confirm", await replaced.code())
+    fresh = await alice.json(
+        "backup-codes", "--password-stdin", "--otp", await replaced.code(), text=f"{NEW_PASSWORD}\n"
+    )
+    old = await alice.gloam("login", "--password-stdin", "--otp", codes[4], text=f"{NEW_PASSWORD}\n")
+    assert "not one of your backup codes" in old.err
+
+    # Automation logs in from the environment, is warned, and its agent does not keep what it was given.
+    await alice.gloam("logout")
+    robot = Client("paula", alice.state, {**ENVIRONMENT, "GLOAM_OTP": fresh["backup_codes"][0]}, perimeter.block)
+    told = await robot.gloam("login")
+    assert told.code == 0, told.err
+    assert [line.split()[2] for line in told.err.splitlines()] == ["GLOAM_PASSWORD", "GLOAM_OTP"]
+    agents = [each.environ() for each in perimeter.strays() if "agent" in each.cmdline()]
+    assert agents
+    assert not any(NEW_PASSWORD in str(environ) for environ in agents)
+
+
+async def test_a_service_needs_nobody_at_the_terminal(shared_stage: Any) -> None:
+    perimeter = shared_stage.perimeter
+    await perimeter.admin_json("user", "add", "backup-robot", "--service", "--group", "staff")
+    robot = await perimeter.add_client("backup-robot")
+    done = await robot.json("login")
+    assert [each["name"] for each in done["resources"] if each["allowed"]] == ["echo", "wiki"]
+    session = await perimeter.admin_json("session", "show", done["session"])
+    assert session["methods"] == ["cert"]
+    refused = await robot.gloam("password", "--password-stdin", text="a\nb\n")
+    assert "by its device's certificate alone" in refused.err
