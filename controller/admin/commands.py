@@ -6,6 +6,7 @@ from controller.admin.access import access
 from controller.admin.authority import authority
 from controller.admin.federation import federation
 from controller.admin.live import live
+from controller.admin.metrics import metrics
 from controller.admin.passkeys import passkeys
 from controller.admin.people import people
 from controller.admin.places import places
@@ -17,5 +18,5 @@ if TYPE_CHECKING:
 
 def commands(controller: "Controller") -> dict[str, Command]:
     """Name → command."""
-    parts = (people, passkeys, federation, places, access, live, authority)
+    parts = (people, passkeys, federation, places, access, live, metrics, authority)
     return {name: command for part in parts for name, command in part(controller).items()}

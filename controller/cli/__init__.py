@@ -5,7 +5,7 @@ passkeys.py   passkey
 federation.py   provider, user link
 places.py     gateway, resource
 access.py     grant, policy
-live.py       session, audit, status
+live.py       session, audit, status, metrics
 authority.py  ca
 copies.py     backup, restore
 master.py     master-key
@@ -48,6 +48,7 @@ app.add_typer(live.audit)
 app.add_typer(authority.ca)
 app.add_typer(master.master_key)
 app.command("status")(live.status)
+app.command("metrics")(live.metrics)
 
 
 def main() -> None:

@@ -130,3 +130,16 @@ def status(state: State = None, json: Json = False) -> None:
     for key, columns in parts.items():
         if document[key]:
             output.table(key.capitalize(), columns, document[key].items())
+
+
+def metrics(state: State = None, json: Json = False) -> None:
+    """Print when certificates end, and a few counts, in the text format of Prometheus.
+
+    Example: gloam-controller metrics > /var/lib/node_exporter/gloam.prom
+    """
+    document = ask(state, "metrics")
+
+    def text(_: Any) -> None:
+        print(document["text"], end="")  # noqa: T201 - for a program: no wrapping, no styling
+
+    Output(json=json).show(document, text)
