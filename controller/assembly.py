@@ -31,6 +31,7 @@ from controller.devices.enrol import Enrolment, Lifetimes
 from controller.devices.invites import Invites
 from controller.devices.keys import KnockKeys
 from controller.devices.renewal import Renewals
+from controller.devices.seen import Seen
 from controller.devices.service import Devices
 from controller.directory import DirectoryService
 from controller.errors import StorageError
@@ -97,7 +98,12 @@ class Controller:
             lease_live=lambda _key_id, _session: False,  # tunnels end at gateways
             shared=parse_networks(settings.shared_networks),
         )
-        self.keys = KnockKeys(admission=self.admission, controller=self.name, clock=utc_now)
+        self.keys = KnockKeys(
+            admission=self.admission,
+            controller=self.name,
+            clock=utc_now,
+            forgotten=lambda key_id: self.door.close_windows(key_id),  # noqa: PLW0108 - the door is made later
+        )
         self.directory = DirectoryService(storage)
         self.links = Links(
             served_by=self._served_by,
@@ -145,6 +151,7 @@ class Controller:
             sessions=self.sessions,
             lifetimes=lifetimes,
             grace=settings.recovery_grace,
+            connected=self.links.connected,
             note=note,
             clock=utc_now,
         )
@@ -157,8 +164,14 @@ class Controller:
             lifetime=settings.invite_lifetime,
             clock=utc_now,
         )
+        self.seen = Seen(storage, utc_now)
         self.devices = Devices(
-            storage=storage, keys=self.keys, sessions=self.sessions, clock=utc_now, changed=self.directory.reload
+            storage=storage,
+            seen=self.seen,
+            keys=self.keys,
+            sessions=self.sessions,
+            clock=utc_now,
+            changed=self.directory.reload,
         )
         self.users = UserService(
             storage,
@@ -265,6 +278,8 @@ class Controller:
                 for task in tasks:
                     task.cancel()
                 await stack.aclose()
+                with contextlib.suppress(StorageError):
+                    await self.seen.write(now=True)
                 self.passwords.close()
                 self.storage.audit.note(ControllerStopped(controller=self.settings.name))
 
@@ -369,8 +384,9 @@ class Controller:
             self._renew_when_due()
             try:
                 await self.renewals.settle()
+                await self.seen.write()
             except StorageError as error:
-                log.warning("old knock secrets wait for the database", reason=error.what)
+                log.warning("what is due waits for the database", reason=error.what)
 
     async def _sweep(self) -> None:
         while True:

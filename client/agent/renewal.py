@@ -31,6 +31,7 @@ from wire.renewal import Holder, RenewalFailed, Renewed, confirm, recover, renew
 
 T = TypeVar("T")
 
+NEW_INVITE: Final = "if the device was revoked, or that is more than 30 days ago, ask for a new invite"
 _LATER: Final = "it is tried again by itself"
 
 log = structlog.get_logger("client.agent")
@@ -115,7 +116,7 @@ class Renewal:
             raise CannotReach("profile", "none", "no controller is known", "enrol again")
         if kind is KnockKind.ENROL:
             ended = f"{holder.identity.leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-            fix = f"{last.fix}; if it ended more than 30 days ago, or the device was revoked, ask for a new invite"
+            fix = f"{last.fix}; {NEW_INVITE}"
             sentence = f"this device's certificate ended at {ended}, and to get another: {last}"
             raise CannotReach(last.step, last.reason, sentence, fix) from last
         raise last

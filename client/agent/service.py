@@ -35,7 +35,7 @@ from client.agent.messages import (
     StatusAnswer,
     StatusCall,
 )
-from client.agent.renewal import Renewal
+from client.agent.renewal import NEW_INVITE, Renewal
 from client.controllers import Controllers, RefusedByController
 from client.dial import CannotReach
 from client.session import NoRoute, Target, find, route
@@ -104,8 +104,9 @@ class Agent:
             return Problem(what=str(error)[:1024], fix=error.fix, exit=ExitCode.UNREACHABLE)
         except RenewalFailed as error:
             what = f"this device's certificate has ended, and to get another: {error}"
-            exit_code = ExitCode.FAILED if error.step in {"refused", "reply"} else ExitCode.UNREACHABLE
-            return Problem(what=what[:1024], fix=error.fix, exit=exit_code)
+            answered = error.step in {"refused", "reply"}
+            fix = error.fix if answered else f"try again; {NEW_INVITE}"
+            return Problem(what=what[:1024], fix=fix, exit=ExitCode.FAILED if answered else ExitCode.UNREACHABLE)
         except RefusedByController as error:
             fix = error.refusal.fix or "ask the administrator"
             return Problem(what=error.refusal.sentence, fix=fix, exit=ExitCode.FAILED)

@@ -67,6 +67,13 @@ class ById(Arguments):
     id: str
 
 
+class Rename(Arguments):
+    """`device rename`."""
+
+    id: str
+    name: str
+
+
 def one_of(beginning: str, known: Sequence[UUID], noun: str) -> UUID:
     """The identifier that begins so. Raises Refused: not_found, ambiguous."""
     found = [each for each in known if str(each).startswith(beginning.lower())]
@@ -137,6 +144,11 @@ def people(controller: "Controller") -> dict[str, Command]:
     async def device_list(_: Nothing, __: str) -> Documents:
         return documents(await devices.list())
 
+    async def device_rename(asked: Rename, actor: str) -> Documents:
+        device = one_of(asked.id, [each.id for each in await devices.list()], "device")
+        await devices.rename(device, asked.name, actor=actor)
+        return {"id": device, "name": asked.name}
+
     async def device_approve(asked: ById, actor: str) -> Documents:
         device = one_of(asked.id, [each.id for each in await devices.list()], "device")
         await devices.approve(device, actor=actor)
@@ -158,6 +170,7 @@ def people(controller: "Controller") -> dict[str, Command]:
         "group.list": Command(Nothing, group_list),
         "invite.make": Command(MakeInvite, invite_make),
         "device.list": Command(Nothing, device_list),
+        "device.rename": Command(Rename, device_rename),
         "device.approve": Command(ById, device_approve),
         "device.revoke": Command(ById, device_revoke),
     }

@@ -20,6 +20,7 @@ from controller.api.socket import SessionSocket
 from controller.authority import Authority
 from controller.devices.enrol import Enrolment
 from controller.devices.renewal import Renewals
+from controller.devices.seen import Seen
 from controller.gateways.link import Links
 from controller.identity.account import Accounts
 from controller.identity.login import Login
@@ -60,6 +61,8 @@ class Parts(Protocol):
     def links(self) -> Links: ...  # noqa: D102
     @property
     def renewals(self) -> Renewals: ...  # noqa: D102
+    @property
+    def seen(self) -> Seen: ...  # noqa: D102
     def trust(self) -> str: ...  # noqa: D102
 
 
@@ -89,7 +92,8 @@ class _Sockets:
 def application(parts: Parts) -> web.Application:
     """The application that is served behind TLS; it refuses to start with a route that declares no identity."""
     note, clock = parts.storage.audit.note, parts.storage.clock
-    peers = Peers(parts.storage, parts.authority.signed, note, f"controller/{parts.name.id}", parts.renewals.used)
+    seen, where = parts.seen.note, f"controller/{parts.name.id}"
+    peers = Peers(parts.storage, parts.authority.signed, note, where, parts.renewals.used, seen=seen)
     bodies = Bodies(note)
 
     @requires(Identity.INVITE)
@@ -131,7 +135,13 @@ def application(parts: Parts) -> web.Application:
     async def session(request: web.Request) -> web.StreamResponse:
         device = device_of(request)
         client = SessionSocket(
-            parts.sessions, device=device, source=source_of(request), trust=parts.trust, note=note, clock=clock
+            parts.sessions,
+            device=device,
+            source=source_of(request),
+            trust=parts.trust,
+            note=note,
+            seen=seen,
+            clock=clock,
         )
         return await sockets.serve(device, client, request)
 

@@ -74,12 +74,15 @@ class Peers:
         note: Callable[[Event], None],
         where: str,
         used: Used,
+        *,
+        seen: Callable[[UUID], None],
     ) -> None:
         self._storage = storage
         self._signed = signed
         self._note = note
         self._where = where
         self._used = used
+        self._seen = seen
 
     async def identify(self, request: web.Request) -> Peer | None:
         """Who asks; None, audited, for a certificate that does not count any more. Raises StorageUnavailable."""
@@ -98,6 +101,8 @@ class Peers:
         if reason is not None:
             self.refused(request, reason)
             return None
+        if isinstance(peer, KnownDevice):
+            self._seen(peer.id)
         return peer
 
     def refused(self, request: web.Request, reason: str) -> None:

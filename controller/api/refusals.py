@@ -9,6 +9,7 @@ from wire.messages import Message, Refusal
 _STATUS: Final = {
     "invite_used": 409,
     "bad_csr": 422,
+    "not_now": 503,
 }
 
 

@@ -84,8 +84,10 @@ class SessionSocket:
         source: str,
         trust: Callable[[], str],
         note: Callable[[Event], None],
+        seen: Callable[[UUID], None],
         clock: Callable[[], datetime],
     ) -> None:
+        self._seen = seen
         self._sessions = sessions
         self._device = device
         self._source = source
@@ -174,6 +176,7 @@ class SessionSocket:
             self._spend()
             match message:
                 case Heartbeat():
+                    self._seen(self._device)
                     self.tell(Beat(time=self._clock()))
                 case Renew(csr=csr):
                     await self._renew(session, csr)

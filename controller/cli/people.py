@@ -189,9 +189,18 @@ def device_list(state: State = None, json: Json = False) -> None:
     """
     columns = {
         "id": "ID", "user": "USER", "name": "NAME", "platform": "PLATFORM", "created_at": "ENROLLED",
-        "last_seen_at": "LAST SEEN", "state": "STATE",
+        "last_seen_at": "LAST SEEN", "certified_until": "CERTIFIED UNTIL", "state": "STATE",
     }  # fmt: skip
     table(ask(state, "device.list"), "Devices", columns, as_json=json)
+
+
+@device.command("rename")
+def device_rename(id: str, name: str, state: State = None, json: Json = False) -> None:  # noqa: A002 - what the user types
+    """Call a device otherwise.
+
+    Example: gloam-controller device rename 3f2a… "Alice's laptop"
+    """
+    done(ask(state, "device.rename", id=id, name=name), f"device {id} is {name} now", as_json=json)
 
 
 @device.command("approve")

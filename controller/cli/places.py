@@ -56,7 +56,7 @@ def gateway_list(state: State = None, json: Json = False) -> None:
     """
     columns = {
         "name": "NAME", "advertise": "TUNNELS", "knock": "KNOCKS", "link": "LINK", "cloak": "CLOAK", "tunnels": "LIVE",
-        "resources": "RESOURCES",
+        "certified_until": "CERTIFIED UNTIL", "resources": "RESOURCES",
     }  # fmt: skip
     table(ask(state, "gateway.list"), "Gateways", columns, as_json=json)
 

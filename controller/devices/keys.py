@@ -33,9 +33,20 @@ ENDED: Final = CONTROL | ENROL
 
 
 class KnockKeys:
-    """Keeps `admission` in step with the database. `controller` is the name knocks are derived for."""
+    """Keeps `admission` in step with the database. `controller` is the name knocks are derived for.
 
-    def __init__(self, *, admission: Admission, controller: Name, clock: Callable[[], datetime]) -> None:
+    `forgotten` hears of each key id that may not knock any more: the windows it opened are to be closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        controller: Name,
+        clock: Callable[[], datetime],
+        forgotten: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._forgotten = forgotten
         self._admission = admission
         self._controller = controller
         self._clock = clock
@@ -79,6 +90,7 @@ class KnockKeys:
         """`holder` may not knock any more."""
         self._certified.pop(holder, None)
         self._admission.drop(holder)
+        self._forgotten(holder)
 
     def drop_device(self, device: UUID) -> None:
         """This device may not knock any more."""
@@ -98,6 +110,7 @@ class KnockKeys:
         """This invite is used, or was taken back."""
         if self._invites.pop(invite, None) is not None:
             self._admission.drop(f"invite/{invite}")
+            self._forgotten(f"invite/{invite}")
 
     def expire(self) -> None:
         """Drops the invites whose time is over, lets recover whose certificate has ended. Call it every second."""

@@ -4,13 +4,14 @@ Laws:
 
 1. What is new counts beside what is old until it is used (credentials.py); at the first use of the new key the old one
    is refused. The old knock secret opens doors for `LINGER` more: somebody may be knocking with it this moment.
-2. Gateways have a device's new knock key before the device has its secret, as far as they acknowledge in time.
+2. Gateways have a device's new knock key before the device has its secret. While one that it may use has no link, it
+   keeps what it has, unless its certificate is about to end.
 3. A recovery proves the key of the ended certificate on this TLS connection, for this signing request. Without a right
    proof everybody is refused alike; whoever has proved the key is told what is wrong. The audit log has the reason.
 4. Keys that may knock are changed inside the turn of the database: a device revoked meanwhile gets none.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -32,6 +33,8 @@ from wire.renewal import key_sha256, proves, recovery_statement
 
 LINGER: Final = timedelta(seconds=10)
 """How long an old knock secret outlives the first use of the new key: a client knocks for 5 s with what it has read."""
+PATIENCE: Final = 1 / 6
+"""Of a certificate's life: with less left it is renewed whatever gateways know. That is half of what renewal has."""
 ASK: Final = "ask your administrator for a new invite"
 
 
@@ -56,9 +59,11 @@ class Renewals:
         sessions: Sessions,
         lifetimes: Lifetimes,
         grace: timedelta,
+        connected: Callable[[], Collection[str]],
         note: Callable[[Event], None],
         clock: Callable[[], datetime],
     ) -> None:
+        self._connected = connected
         self._storage = storage
         self._authority = authority
         self._keys = keys
@@ -73,8 +78,9 @@ class Renewals:
         """The next certificate for `name`, whose present one was checked. Raises StorageUnavailable."""
         try:
             async with self._storage.read() as db:
-                holder = await holders.find(db, name.kind, name.id)
-            return await self._issue(_allowed(holder), request.csr, request.platform, source)
+                holder = _allowed(await holders.find(db, name.kind, name.id))
+            self._reaches_its_gateways(holder)
+            return await self._issue(holder, request.csr, request.platform, source)
         except _Lost as lost:
             return self._refused(f"{name.kind}/{name.id}", source, lost)
 
@@ -116,6 +122,16 @@ class Renewals:
                 self._lingering.pop((kind, identifier), None)
 
     # Inside
+
+    def _reaches_its_gateways(self, holder: Holder) -> None:
+        """Raises _Lost while a gateway could not learn the new knock key, and there is time."""
+        if holder.kind is not NameKind.DEVICE:
+            return
+        away = self._sessions.gateways_of(UUID(holder.id)) - set(self._connected())
+        left = holder.credentials.present.certified_until - self._clock()
+        if away and left > self._lifetimes.device * PATIENCE:
+            sentence = f"gateway {min(away)} has no link, and would not know the new knock key"
+            raise _Lost("gateway_away", Refusal(code="not_now", sentence=sentence, fix="it is tried again by itself"))
 
     async def _proven(self, holder: Holder | None, request: RecoverRequest, binding: bytes, source: str) -> Holder:
         """The holder, if the proof is right and nothing speaks against it."""

@@ -1,4 +1,4 @@
-"""Devices, as administrators see them: list, approve, revoke.
+"""Devices, as administrators see them: list, rename, approve, revoke.
 
 Laws:
 
@@ -9,13 +9,14 @@ Laws:
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from sqlalchemy import select, update
 
 from controller.audit.events import ChangeMade
 from controller.devices.keys import KnockKeys
+from controller.devices.seen import Seen
 from controller.directory.service import bump_revision
 from controller.errors import Refused
 from controller.storage.conditional import changed_one
@@ -24,6 +25,9 @@ from controller.storage.models import Device, User
 
 if TYPE_CHECKING:  # sessions know devices; devices only know that there are sessions to end
     from controller.sessions.service import Sessions
+
+LONGEST_NAME: Final = 64
+"""Characters, as at enrolment."""
 
 State = Literal["waiting", "approved", "revoked"]
 
@@ -39,6 +43,7 @@ class DeviceView:
     state: State
     created_at: datetime
     last_seen_at: datetime | None
+    certified_until: datetime  # the later end, during a renewal
     revoked_at: datetime | None
 
 
@@ -57,12 +62,14 @@ class Devices:
         self,
         *,
         storage: Storage,
+        seen: Seen,
         keys: KnockKeys,
         sessions: "Sessions",
         clock: Callable[[], datetime],
         changed: Callable[[], Awaitable[object]],
     ) -> None:
         self._storage = storage
+        self._seen = seen
         self._keys = keys
         self._sessions = sessions
         self._clock = clock
@@ -73,7 +80,25 @@ class Devices:
         query = select(Device, User.name).outerjoin(User, Device.user_id == User.id).order_by(Device.created_at.desc())
         async with self._storage.read() as db:
             rows = (await db.execute(query)).all()
-        return [_view(device, user or "") for device, user in rows]
+        return [_view(device, user or "", self._seen.at(device.id, device.last_seen_at)) for device, user in rows]
+
+    async def rename(self, device: UUID, name: str, *, actor: str) -> None:
+        """Calls a device otherwise. Raises Refused for one there is not, or a name nobody can read."""
+        if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
+            raise Refused(
+                code="bad_name",
+                what=f"{name[:LONGEST_NAME]!a} is no name for a device",
+                fix=f"write one line of at most {LONGEST_NAME} printable characters",
+            )
+        async with self._storage.change() as change:
+            row = await _get(change, device)
+            if row.name != name:
+                change.record(
+                    ChangeMade(actor=actor, what="device.renamed", detail=f"{device}: {row.name!a} to {name!a}")
+                )
+                row.name = name
+                await bump_revision(change)
+        await self._changed()
 
     async def approve(self, device: UUID, *, actor: str) -> None:
         """Lets a device that waits in. Raises Refused if there is none, or it is revoked."""
@@ -116,7 +141,7 @@ async def _get(change: Change, device: UUID) -> Device:
     return row
 
 
-def _view(device: Device, user: str) -> DeviceView:
+def _view(device: Device, user: str, seen: datetime | None) -> DeviceView:
     state: State = "revoked" if device.revoked_at else "approved" if device.approved_at else "waiting"
     return DeviceView(
         id=device.id,
@@ -125,6 +150,7 @@ def _view(device: Device, user: str) -> DeviceView:
         platform=device.platform,
         state=state,
         created_at=device.created_at,
-        last_seen_at=device.last_seen_at,
+        last_seen_at=seen,
+        certified_until=device.next_certified_until or device.certified_until,
         revoked_at=device.revoked_at,
     )

@@ -36,6 +36,7 @@ class GatewayView:
     advertise: str
     resources: tuple[str, ...]
     enrolled_at: datetime | None
+    certified_until: datetime | None  # the later end, during a renewal
 
 
 class GatewayRegistry:
@@ -91,6 +92,7 @@ class GatewayRegistry:
                 advertise=row.advertise,
                 resources=tuple(serves.get(row.id, ())),
                 enrolled_at=row.enrolled_at,
+                certified_until=row.next_certified_until or row.certified_until,
             )
             for row in rows
         ]

@@ -87,14 +87,13 @@ async def step_up(db: AsyncSession, session: LiveSession) -> None:
         raise NoLongerAllowed
 
 
-async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime, now: datetime) -> None:
-    """Moves a live session's end; the device was seen. NoLongerAllowed if the database knows better than memory."""
+async def extend(db: AsyncSession, session: LiveSession, valid_until: datetime) -> None:
+    """Moves a live session's end. NoLongerAllowed if the database knows better than memory."""
     if not await knock_secrets_of(db, session.user_id, session.device_id):
         raise NoLongerAllowed
     live = (Session.id == session.id, Session.ended_at.is_(None))
     if not await changed_one(db, update(Session).where(*live).values(valid_until=valid_until)):
         raise NoLongerAllowed
-    await db.execute(update(Device).where(Device.id == session.device_id).values(last_seen_at=now))
 
 
 async def knock_secrets_of(db: AsyncSession, user: UUID, device: UUID) -> tuple[bytes, ...]:

@@ -199,7 +199,7 @@ class Sessions:
             issued = self._issue(session, csr, now)
             try:
                 async with self._storage.change() as change:
-                    await rows.extend(change.db, entry.session, issued.valid_until, now)
+                    await rows.extend(change.db, entry.session, issued.valid_until)
                     entry.session = await rows.counted(change.db, entry.session)
                     change.record(telling.renewal(entry.session, issued.valid_until))
             except rows.NoLongerAllowed:
@@ -261,6 +261,11 @@ class Sessions:
         return await self._ending.end(
             Row.device_id == device, lambda each: each.device_id == device, code, sentence, actor
         )
+
+    def gateways_of(self, device: UUID) -> frozenset[str]:
+        """The gateways where the device's sessions may reach something: where it knocks."""
+        leases = (entry.session.outlook.leases for entry in self._live if entry.session.device_id == device)
+        return frozenset(name for held in leases for name, lease in held.items() if lease.permits)
 
     async def rekey(self, device: UUID) -> frozenset[str]:
         """The device's knock secrets are others now: its leases carry their keys. Answers the gateways that lag."""

@@ -19,6 +19,7 @@ from controller.authority import Authority, create_authority
 from controller.devices import Devices, Enrolment, Invites, KnockKeys
 from controller.devices.enrol import Lifetimes
 from controller.devices.renewal import Renewals
+from controller.devices.seen import Seen
 from controller.directory.service import DirectoryService
 from controller.gateways.link import Links
 from controller.identity import Accounts, Login, Passwords, Proving, totp
@@ -124,6 +125,7 @@ class Perimeter:
     invites: Invites
     devices: Devices
     renewals: Renewals
+    seen: Seen
     keys: KnockKeys
     admission: Admission
     passwords: Passwords
@@ -400,10 +402,12 @@ async def build(storage: Storage, clock: Clock, **times: object) -> Perimeter:
             sessions=sessions,
             lifetimes=Lifetimes(timedelta(days=30), timedelta(days=30)),
             grace=timedelta(days=30),
+            connected=links.connected,
             note=note,
             clock=clock,
         ),
-        devices=Devices(storage=storage, keys=keys, sessions=sessions, clock=clock, changed=changed),
+        seen=(seen := Seen(storage, clock)),
+        devices=Devices(storage=storage, seen=seen, keys=keys, sessions=sessions, clock=clock, changed=changed),
         keys=keys,
         admission=admission,
         passwords=passwords,

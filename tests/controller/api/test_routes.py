@@ -182,7 +182,7 @@ async def test_what_goes_wrong_inside_stays_inside(perimeter: Perimeter) -> None
         "/http": (web.HTTPTooManyRequests(), 429),
     }
     note, signed = perimeter.storage.audit.note, perimeter.authority.signed
-    peers = Peers(perimeter.storage, signed, note, "controller/main", perimeter.renewals.used)
+    peers = Peers(perimeter.storage, signed, note, "controller/main", perimeter.renewals.used, seen=perimeter.seen.note)
     app = guarded(peers, body_bytes=10)
     for path, (failure, _) in failures.items():
 

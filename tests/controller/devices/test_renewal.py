@@ -153,6 +153,28 @@ async def test_a_session_that_begins_meanwhile_has_both_keys(served: Served, edg
     assert len(edge.leases[session.id].knock_keys) == 2
 
 
+async def test_while_a_gateway_could_not_learn_the_new_key_the_old_one_stays(
+    served: Served, edge: Edge, clock: Clock
+) -> None:
+    perimeter = served.perimeter
+    alice = await perimeter.add_user("alice")
+    gateway = perimeter.directory.current.gateways["edge"].id
+    await perimeter.add_grant(alice, await perimeter.add_resource("wiki", gateway))
+    machine = await perimeter.enrol("alice")
+    await perimeter.log_in(machine)
+    await perimeter.links.disconnect("edge")
+    request = RenewRequest(csr=make_csr(new_private_key()).decode())
+    reply = await perimeter.renewals.renew(request, name_of(machine), source=SOURCE)
+    assert isinstance(reply, Refusal)
+    assert (reply.code, reply.sentence) == (
+        "not_now", "gateway edge has no link, and would not know the new knock key",
+    )  # fmt: skip
+    assert perimeter.knockers() == 2  # the gateway and the device, with one key each
+    clock.pass_(days=25, minutes=1)  # its session is over by now: nobody knocks at that gateway
+    await perimeter.sessions.expire()
+    await renewed(perimeter, name_of(machine))
+
+
 async def test_the_wire_renews_and_the_old_key_is_refused_once_the_new_one_was_used(served: Served) -> None:
     perimeter = served.perimeter
     await perimeter.add_user("alice")

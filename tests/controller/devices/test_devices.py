@@ -1,0 +1,85 @@
+"""Devices as administrators see them: names, when they were last heard of, how many there may be."""
+
+import pytest
+from sqlalchemy import select
+
+from controller.errors import Refused
+from controller.storage.models import Device
+from tests.controller.perimeter import BINDING, SOURCE, Clock, Perimeter, Served
+from wire.messages import EnrolReply, Refusal
+
+
+async def test_a_device_is_renamed(perimeter: Perimeter) -> None:
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    await perimeter.devices.rename(machine.id, "the blue laptop", actor="admin")
+    await perimeter.devices.rename(machine.id, "the blue laptop", actor="admin")
+    (view,) = await perimeter.devices.list()
+    assert (view.name, view.certified_until) == ("the blue laptop", machine.identity.leaf.not_valid_after_utc)
+    (event,) = [event for event in await perimeter.events("change.made") if event.what == "device.renamed"]
+    assert event.detail == f"{machine.id}: 'laptop' to 'the blue laptop'"
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "two\nlines", "\x1b[31mred"])
+async def test_a_name_nobody_can_read_is_refused(perimeter: Perimeter, name: str) -> None:
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    with pytest.raises(Refused) as refused:
+        await perimeter.devices.rename(machine.id, name, actor="admin")
+    assert refused.value.code == "bad_name"
+
+
+async def test_a_person_has_so_many_devices_and_no_more(perimeter: Perimeter) -> None:
+    await perimeter.add_user("alice")
+    machines = [await perimeter.enrol("alice") for _ in range(10)]
+    invite = await perimeter.invites.for_user("alice", actor="admin")
+    refused = await perimeter.enrolment.enrol(perimeter.request(invite), binding=BINDING, source=SOURCE)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, refused.sentence) == ("too_many_devices", "alice has 10 devices, and more are not allowed")
+    (event,) = await perimeter.events("invite.refused")
+    assert event.code == "too_many_devices"
+    await perimeter.devices.revoke(machines[0].id, actor="admin")
+    reply = await perimeter.enrolment.enrol(perimeter.request(invite), binding=BINDING, source=SOURCE)
+    assert isinstance(reply, EnrolReply)
+
+
+async def test_when_a_device_was_last_heard_of_is_known_at_once_and_written_once_a_minute(
+    served: Served, clock: Clock
+) -> None:
+    perimeter = served.perimeter
+
+    async def stored() -> object:
+        async with perimeter.storage.read() as db:
+            return (await db.scalars(select(Device.last_seen_at))).one()
+
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    client = served.client(machine.identity)
+    clock.pass_(seconds=30)
+    async with client.post("/v1/device/confirm", data=b"{}") as answer:
+        assert answer.status == 200
+    await perimeter.seen.write()
+    assert [each.last_seen_at for each in await perimeter.devices.list()] == [clock.now]
+    assert await stored() is None
+    first = clock.now
+    clock.pass_(seconds=31)
+    await perimeter.seen.write()
+    assert await stored() == first
+    async with client.post("/v1/device/confirm", data=b"{}") as answer:
+        assert answer.status == 200
+    await perimeter.seen.write()
+    assert await stored() == first
+    await perimeter.seen.write(now=True)
+    assert await stored() == clock.now
+
+
+async def test_who_is_refused_was_not_seen(served: Served) -> None:
+    perimeter = served.perimeter
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    await perimeter.devices.revoke(machine.id, actor="admin")
+    async with served.client(machine.identity).post("/v1/device/confirm", data=b"{}") as answer:
+        assert answer.status == 403
+    assert [each.last_seen_at for each in await perimeter.devices.list()] == [None]
+    (event,) = await perimeter.events("handshake.refused")
+    assert event.code == "device_revoked"
