@@ -30,6 +30,7 @@ def example(kind: type[events.Event]) -> events.Event:
             ("tuple", (HOSTILE,)),
             ("datetime", NOW),
             ("AwareDatetime", NOW),
+            ("bool", True),
             ("int", 3),
             ("float", 1.5),
             ("str", HOSTILE),
