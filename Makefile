@@ -22,7 +22,7 @@ lab: env         ## a perimeter that stays up, with commands to try
 	@$(BIN)/gloam lab
 
 test: $(VENV)/.dev ## the whole test suite
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: $(VENV)/.dev ## lint, format, types, import rules
 	$(BIN)/ruff check .
