@@ -43,7 +43,7 @@ class PageServer:
     def __init__(self, page: Page, port: int, seconds: float) -> None:
         self._page = page
         self._port = port
-        self._seconds = seconds
+        self._ends = asyncio.get_running_loop().time() + seconds
         self._token = secrets.token_urlsafe(TOKEN_BYTES)
         self._secret = secrets.token_urlsafe(TOKEN_BYTES)
         self._opened = False
@@ -64,7 +64,7 @@ class PageServer:
     async def answer(self) -> dict[str, Any]:
         """What the browser answered. Raises CommandError: nobody answered in time, or the page was opened twice."""
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(self._ends):
                 return await self._answer
         except TimeoutError:
             what = "nobody answered in the browser in time" if self._opened else "nobody opened the page in time"
@@ -118,7 +118,8 @@ class PageServer:
                 text=spent_page(self._page, nonce=nonce), status=410, content_type=_HTML, headers=headers(nonce)
             )
         self._opened = True
-        text = asking_page(self._page, nonce=nonce, secret=self._secret, seconds=self._seconds)
+        left = max(0.0, self._ends - asyncio.get_running_loop().time())
+        text = asking_page(self._page, nonce=nonce, secret=self._secret, seconds=left)
         return web.Response(text=text, content_type=_HTML, headers=headers(nonce))
 
     async def _take(self, request: web.Request) -> web.StreamResponse:

@@ -43,7 +43,7 @@ class PasskeyRefused(Event):
     ocsf = Ocsf.ACCOUNT_CHANGE
     failure = True
     kind: Literal["passkey.refused"] = "passkey.refused"
-    user: Text
+    user: Text  # empty where the session is none of this device's
     device: UUID
     session: UUID
     source: Text

@@ -48,7 +48,7 @@ NO_SESSION: Final = Told("session_unknown", "this session is over", "run gloam l
 NOT_RECENT: Final = Told(
     "step_up_needed",
     f"this needs a second factor no older than {RECENT.total_seconds() // 60:.0f} minutes",
-    "prove it again: gloam login --step-up",
+    "prove it again: gloam login",
 )
 TOO_MANY: Final = Told(
     "too_many_passkeys", f"you have {MAX_PASSKEYS} passkeys already", "remove one: gloam passkey remove NAME"
@@ -101,23 +101,23 @@ class PasskeyWishes:
         """The answer to a wish of `device`, whose certificate was checked. Raises StorageUnavailable."""
         live = (each for each in self._sessions.live() if each.id == request.session and each.device_id == device)
         session = next(live, None)
-        if session is None:
-            return self._refused(NO_SESSION)
-        asking = _Asking(session, source, self._clock())
         try:
-            return await self._fulfil(asking, request)
+            return await self._fulfil(_asking(session, source, self._clock()), request)
         except _No as no:
             self._note(
                 PasskeyRefused(
-                    user=session.user,
+                    user="" if session is None else session.user,
                     device=device,
-                    session=session.id,
+                    session=request.session,
                     source=source,
                     code=no.reason,
                     detail=no.detail,
                 )
             )
-            return self._refused(no.told)
+            said = no.told
+            return PasskeyReply(
+                status="refused", code=said.code, sentence=said.sentence, fix=said.fix, time=self._clock()
+            )
 
     async def _fulfil(self, asking: _Asking, request: PasskeyRequest) -> PasskeyReply:
         wish, offer = request.wish, None
@@ -213,8 +213,11 @@ class PasskeyWishes:
                 )
             )
 
-    def _refused(self, said: Told) -> PasskeyReply:
-        return PasskeyReply(status="refused", code=said.code, sentence=said.sentence, fix=said.fix, time=self._clock())
+
+def _asking(session: LiveSession | None, source: str, now: datetime) -> _Asking:
+    if session is None:
+        raise _No(NO_SESSION)
+    return _Asking(session, source, now)
 
 
 def _asked(session: LiveSession) -> Asked:
