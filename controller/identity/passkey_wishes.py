@@ -48,7 +48,7 @@ NO_SESSION: Final = Told("session_unknown", "this session is over", "run gloam l
 NOT_RECENT: Final = Told(
     "step_up_needed",
     f"this needs a second factor no older than {RECENT.total_seconds() // 60:.0f} minutes",
-    "prove it again: gloam login",
+    "prove it again: gloam login --step-up",
 )
 TOO_MANY: Final = Told(
     "too_many_passkeys", f"you have {MAX_PASSKEYS} passkeys already", "remove one: gloam passkey remove NAME"

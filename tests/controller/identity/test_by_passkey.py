@@ -218,3 +218,21 @@ async def test_a_disabled_person_gets_the_answer_of_a_wrong_password(perimeter: 
     challenge = await alice.challenge()
     await perimeter.disable("alice")
     await refused(alice, await alice.prove(challenge), "user_disabled", BAD_CREDENTIALS)
+
+
+async def test_a_passkey_steps_a_live_session_up(perimeter: Perimeter) -> None:
+    alice = await person(perimeter, "alice")
+    assert (await alice.prove()).status == "done"
+    (before,) = perimeter.sessions.live()
+    perimeter.clock.pass_(seconds=200)
+
+    async def step_up(*proofs: Proof) -> LoginReply:
+        asked = LoginRequest(user="alice", proofs=proofs, step_up=True)
+        return await perimeter.login.login(asked, device=alice.machine.id, source=SOURCE)
+
+    (ask,) = [each for each in (await step_up()).asks if isinstance(each, PasskeyAsk)]
+    proof = PasskeyProof(**alice.authenticator.response(ask.challenge, PORT))
+    assert (await step_up(proof)).status == "done"
+    (after,) = perimeter.sessions.live()
+    assert (after.id, after.mfa_at) == (before.id, perimeter.clock())
+    assert (await step_up(proof)).status == "refused", "a challenge counts once"
