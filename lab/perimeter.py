@@ -49,6 +49,10 @@ class Client:
         """Run `gloam` with these arguments to its end."""
         return await finish(self.argv(*arguments), text=text, env=self._env, seconds=seconds)
 
+    def with_environment(self, env: Mapping[str, str]) -> "Client":
+        """The same machine, whose commands have these variables as well."""
+        return Client(self.name, self.state, {**self._env, **env}, self._block)
+
     async def json(self, *arguments: str, text: str | None = None) -> Any:
         """Run `gloam … --json` and read its document. Raises LabError unless it succeeded."""
         return _document(await self.gloam(*arguments, "--json", text=text), f"gloam {arguments[0]}")

@@ -22,7 +22,7 @@ from controller.identity.method import Lost, Refused
 from controller.identity.proving import Asking, More, Proving, Settled
 from controller.identity.rules import Reason, Told
 from controller.sessions.rows import NoLongerAllowed
-from controller.sessions.rules import Starting, SteppedUp
+from controller.sessions.rules import Starting, SteppedUp, of_device
 from controller.sessions.service import Sessions
 from controller.storage.engine import Change
 from wire.messages import LoginReply, LoginRequest, SessionView
@@ -55,7 +55,7 @@ class Login:
         """The answer to a login on `device`, whose certificate was checked. Raises StorageUnavailable."""
         before = rules.LIVE if request.step_up else frozenset[str]()
         asking = Asking(device, source, request.user, request.proofs, self._clock(), before)
-        live = self._sessions.of_device(device) if request.step_up else None
+        live = of_device(self._sessions.live(), device) if request.step_up else None
         if request.step_up and (live is None or request.user not in {None, live.user}):
             return self._refused(asking, Refused(Reason.NO_SESSION, rules.NO_SESSION))
         outcome = await self._proving.prove(asking)

@@ -41,6 +41,7 @@ from controller.storage.models import (
     FederatedSession,
     Gateway,
     Invite,
+    NextTotp,
     Provider,
     Totp,
 )
@@ -61,6 +62,7 @@ SEALED: Final = (
     Sealed(Authority.sealed_key, Authority.id, key_context),
     Sealed(AuthorityRequest.sealed_key, AuthorityRequest.id, request_context),
     Sealed(Totp.sealed_secret, Totp.user_id, totp_context),
+    Sealed(NextTotp.sealed_secret, NextTotp.user_id, totp_context),
     Sealed(Provider.sealed_secret, Provider.id, secret_context),
     Sealed(FederatedSession.sealed_refresh, FederatedSession.session_id, refresh_context),
     Sealed(Gateway.sealed_knock_secret, Gateway.id, gateway_knock),

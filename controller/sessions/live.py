@@ -7,10 +7,18 @@ from typing import Protocol
 from uuid import UUID
 
 from certs.secret import Secret
+from controller.directory.directory import Directory
 from controller.sessions.rows import Closed
 from controller.sessions.rules import LiveSession
 from controller.sessions.telling import LOG_IN
 from wire.messages import Revoked, ToClient
+
+
+class CurrentDirectory(Protocol):
+    """What sessions need of the directory service."""
+
+    @property
+    def current(self) -> Directory: ...  # noqa: D102
 
 
 class Listener(Protocol):

@@ -10,7 +10,7 @@ Laws:
 5. A session is renewed for the device it belongs to, and for no other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -153,6 +153,11 @@ def advance(session: LiveSession, event: Event) -> Step:
             return Step(after, (TellClient(),))
         case _ as never:  # pragma: no cover
             assert_never(never)
+
+
+def of_device(live: Iterable[LiveSession], device: UUID) -> LiveSession | None:
+    """The live session of a device: there is one at most."""
+    return next((session for session in live if session.device_id == device), None)
 
 
 def over(session: LiveSession, now: datetime) -> bool:

@@ -17,23 +17,23 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 from uuid import UUID, uuid4
 
 import structlog
 
 from certs.names import NameKind
 from certs.secret import Secret
-from controller.audit.events import Event, SessionEnded
+from controller.audit.events import Event
 from controller.authority.authority import Authority, Issued
 from controller.decision import Deny, next_change, standing
 from controller.devices.sealed import device_knock
-from controller.directory.directory import Directory
 from controller.errors import StorageError
 from controller.sessions import outlook, rows, telling
 from controller.sessions.ending import Ending
 from controller.sessions.gateways import Ended, Gateways, LinksToGateways, end_events
-from controller.sessions.live import Entry, Listener, Live
+from controller.sessions.live import CurrentDirectory, Entry, Listener, Live
+from controller.sessions.resuming import take_up
 from controller.sessions.rules import (
     AskStepUp,
     Effect,
@@ -60,19 +60,11 @@ __all__ = ["SessionTimes", "Sessions"]
 
 _log = structlog.get_logger("sessions")
 
-AWAY: Final = "the session ended while the controller was away"
 NEWER_LOGIN: Final = "a newer login on this device replaced this session"
 LATE: Final = "the session was not renewed in time"
 SHUT_OUT: Final = "the user was disabled or the device revoked"
 SHORTEST_NAP: Final = timedelta(milliseconds=50)
 """Between two looks at the clock: a deadline that has just passed must not make the loop spin."""
-
-
-class CurrentDirectory(Protocol):
-    """What sessions need of the directory service."""
-
-    @property
-    def current(self) -> Directory: ...
 
 
 class Sessions:
@@ -119,22 +111,8 @@ class Sessions:
     async def load(self) -> int:
         """Takes up the sessions that were live when the controller stopped; answers how many. Once, before serving."""
         now = self._clock()
-        rejoin = now + min(self._times.rejoin, self._times.lifetime)
         async with self._turn:
-            async with self._storage.change() as change:
-                kept = []
-                for session, sealed in await rows.unended(change.db):
-                    if sealed and not over(session, now - self._times.outage):
-                        kept.append((replace(session, valid_until=max(session.valid_until, rejoin)), sealed))
-                        continue
-                    code = "expired" if sealed else "revoked"
-                    for each in await rows.close(change.db, Row.id == session.id, now, code, AWAY):
-                        change.record(
-                            SessionEnded(
-                                user=each.user, device=each.device, session=each.session, code=code, detail=AWAY
-                            )
-                        )
-            for session, sealed in kept:
+            for session, sealed in await take_up(self._storage, now, self._times):
                 # Nobody is told: no gateway has a link yet, and each gets its leases with its snapshot.
                 entry = self._entry(session, sealed)
                 self._judge(entry, now)
@@ -229,10 +207,6 @@ class Sessions:
             effects = (*step.effects, *self._judge(entry, now))
         self._news.set()
         return telling.view(entry.session, lagging=await self._perform(entry, effects))
-
-    def of_device(self, device: UUID) -> LiveSession | None:
-        """The live session of a device: there is one at most."""
-        return next((session for session in self.live() if session.device_id == device), None)
 
     def backup_codes_made(self, user: UUID, left: int) -> None:
         """Tells a person's sessions how many backup codes there are now."""

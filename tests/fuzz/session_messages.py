@@ -11,6 +11,8 @@ from tests.fuzz.messages import check_text
 from tests.fuzz.samples import changed, samples, words
 from tests.fuzz.target import Reached, Target
 from wire.messages import (
+    AccountReply,
+    AccountRequest,
     EnrolReply,
     EnrolRequest,
     LoginReply,
@@ -30,7 +32,18 @@ from wire.messages import (
 
 ADAPTERS: Final = {"from_client": from_client, "to_client": to_client}
 OIDC: Final = (OidcBegin, OidcBegun, OidcFinish, OidcFinished)
-BODIES: Final = (EnrolRequest, EnrolReply, LoginRequest, LoginReply, *OIDC, PasskeyRequest, PasskeyReply, Refusal)
+BODIES: Final = (
+    EnrolRequest,
+    EnrolReply,
+    LoginRequest,
+    LoginReply,
+    AccountRequest,
+    AccountReply,
+    *OIDC,
+    PasskeyRequest,
+    PasskeyReply,
+    Refusal,
+)
 READERS: Final = {name: partial(decode, adapter) for name, adapter in ADAPTERS.items()} | {
     body.__name__: partial(parse, body) for body in BODIES
 }

@@ -6,7 +6,7 @@ import pytest
 
 from controller.errors import Refused
 from controller.storage import Storage
-from controller.storage.models import Totp, User
+from controller.storage.models import BackupCode, Totp, User
 from tests.controller.administration import NOW, Office
 
 
@@ -84,6 +84,25 @@ async def test_an_authenticator_is_forgotten(office: Office) -> None:
     assert (await office.users.listing())[0].totp
     await office.users.set("alice", reset_totp=True, actor="admin/0")
     assert not (await office.users.listing())[0].totp
+
+
+async def test_a_reset_takes_the_backup_codes_as_well(office: Office) -> None:
+    alice = (await office.users.listing())[0]
+    async with office.storage.change() as change:
+        change.db.add(BackupCode(user_id=alice.id, digest=b"x", created_at=NOW))
+    assert (await office.users.listing())[0].backup_codes == 1
+    await office.users.set("alice", reset_totp=True, actor="admin/0")
+    assert (await office.users.listing())[0].backup_codes == 0
+
+
+async def test_a_service_has_no_password_and_a_person_may_become_one(office: Office) -> None:
+    await office.users.add("robot", None, actor="admin/0")
+    assert json.loads((await office.recorded())[-1])["detail"] == "robot; a service; groups: none"
+    assert [each.name for each in await office.users.listing() if each.service] == ["robot"]
+    await office.users.set("alice", service=True, actor="admin/0")
+    await office.users.set("robot", service=False, actor="admin/0")
+    assert [each.name for each in await office.users.listing() if each.service] == ["alice"]
+    assert json.loads((await office.recorded())[-1])["what"] == "user.service_set"
 
 
 async def test_every_change_says_who_did_it(office: Office) -> None:
