@@ -33,7 +33,7 @@ from controller.safekeeping.encrypted import Key, read_file
 from controller.storage import Sealer, Storage
 from controller.storage.engine import Change
 from controller.storage.master import FILE, master_key_from_environment, parse_master_key
-from controller.storage.models import FederatedSession, Invite, Session, Totp
+from controller.storage.models import FederatedSession, Invite, NextTotp, Session, Totp
 
 REASON = "the controller was restored from a backup"
 
@@ -119,6 +119,7 @@ async def _close(change: Change, now: datetime) -> Closed:
     sessions = await change.db.scalar(select(func.count()).select_from(Session).where(open_sessions))
     invites = await change.db.scalar(select(func.count()).select_from(Invite).where(*open_invites))
     await change.db.execute(delete(FederatedSession))
+    await change.db.execute(delete(NextTotp))
     await change.db.execute(
         update(Session).where(open_sessions).values(ended_at=now, end_code="restored", end_reason=REASON)
     )
