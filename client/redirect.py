@@ -5,7 +5,9 @@ Laws:
 1. It listens on 127.0.0.1 alone, on a port the system chooses, until one answer has come or the time is over.
 2. An answer is a GET of `PATH` at this very host and port with the state that was sent, which nobody guesses. Anything
    else gets a page that says no, and changes nothing: no other page or program can end the waiting.
-3. Only what the protocol names is taken from it, bounded; the page that is shown holds nothing of it.
+3. Other users of this machine may read the state in the browser's command line: their connections are none of ours
+   where the system says whose they are (loopback.py).
+4. Only what the protocol names is taken from it, bounded; the page that is shown holds nothing of it.
 """
 
 import asyncio
@@ -18,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
+
+from client.loopback import ours
 
 PATH: Final = "/gloam"
 LONGEST: Final = 4_096
@@ -69,6 +73,9 @@ class Redirect:
         return _page(200, "gloam has the provider's answer. You may close this page and go on in the terminal.")
 
     def _read(self, request: web.BaseRequest) -> Returned | None:
+        connection = None if request.transport is None else request.transport.get_extra_info("socket")
+        if connection is None or not ours(connection):
+            return None
         if request.method != "GET" or request.path != PATH or request.host != f"127.0.0.1:{self.port}":
             return None
         query = request.query

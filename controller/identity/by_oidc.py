@@ -8,7 +8,7 @@ person's login there, not as young as this one.
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from controller.identity.method import Attempt, Lost, Proved, Refused
@@ -33,9 +33,9 @@ class ByOidc:
         self._rechecks = rechecks
 
     async def is_set_up(self, db: AsyncSession, user: UUID) -> bool:
-        """Whether the person is somebody at an issuer."""
-        mine = select(FederatedIdentity.id).where(FederatedIdentity.user_id == user).limit(1)
-        return await db.scalar(mine) is not None
+        """Whether an issuer has vouched for their second factor: then a first one alone sets no other up."""
+        vouched = (FederatedIdentity.user_id == user, FederatedIdentity.second_factor_at.is_not(None))
+        return await db.scalar(select(FederatedIdentity.id).where(*vouched).limit(1)) is not None
 
     async def asks(self, attempt: Attempt, proved: frozenset[str]) -> tuple[Ask, ...]:  # noqa: ARG002 - the protocol's
         """Nothing: it begins with `/v1/oidc/begin`, and whether the person has an identity is not said before."""
@@ -51,9 +51,13 @@ class ByOidc:
 
         heard = word
 
-        async def use(_: Change) -> None:
+        async def use(change: Change) -> None:
             if self._federation.use(proof.login, attempt.device) is None:
                 raise Lost("oidc_over", OVER)
+            if heard.second_factor_at is not None:
+                same = (FederatedIdentity.issuer == heard.issuer, FederatedIdentity.subject == heard.subject)
+                vouched = update(FederatedIdentity).where(*same).values(second_factor_at=heard.second_factor_at)
+                await change.db.execute(vouched)
 
         def begun(change: Change, session: UUID) -> None:
             self._rechecks.begin(change, session, heard)

@@ -155,7 +155,7 @@ def second_factor_at(proved: Iterable[tuple[frozenset[str], datetime | None]], n
 
 def may_enrol(account: Account) -> bool:
     """Whether an authenticator may be set up at login (law 6)."""
-    return not account.set_up - {"password", "oidc"}
+    return not account.set_up - {"password"}
 
 
 @dataclass(frozen=True, slots=True)

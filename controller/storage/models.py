@@ -164,6 +164,7 @@ class FederatedIdentity(Base):
     subject: Mapped[str]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user_account.id"), index=True)
     created_at: Mapped[datetime]
+    second_factor_at: Mapped[datetime | None]  # when the issuer last vouched for one, if ever
     __table_args__ = (UniqueConstraint("issuer", "subject", name="uq_federated_identity_issuer"),)
 
 

@@ -1,6 +1,8 @@
 """The port a browser is sent back to: one right answer, and nothing else does anything."""
 
 import asyncio
+import os
+import shutil
 import socket
 from typing import Any
 
@@ -78,3 +80,19 @@ async def test_two_logins_at_once_have_ports_of_their_own() -> None:
         second.expect(STATE)
         assert (await get(f"http://127.0.0.1:{first.port}{PATH}?code=c&state={STATE}"))[0] == 400
         assert not await asyncio.wait_for(asyncio.sleep(0, result=first._answer.done()), 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: run the tests as root, or `sudo make test`")
+async def test_another_user_of_this_machine_is_told_no_even_with_the_right_state() -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl: apt-get install curl")
+    async with listening() as redirect:
+        redirect.expect(STATE)
+        url = f"http://127.0.0.1:{redirect.port}{PATH}?code=c1&state={STATE}"
+        statuses = []
+        for user in ("nobody", "root"):
+            process = await asyncio.create_subprocess_exec(
+                "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url, user=user, stdout=asyncio.subprocess.PIPE
+            )
+            statuses.append((await process.communicate())[0])
+        assert statuses == [b"400", b"200"]

@@ -119,7 +119,8 @@ class Federation:
     def use(self, login: UUID, device: UUID) -> Proved | None:
         """What was proved, once: from now on it is over."""
         proved = self.proved(login, device)
-        self._conversations.end(login)
+        if proved is not None:
+            self._conversations.end(login)
         return proved
 
     # Inside
@@ -245,7 +246,7 @@ class Federation:
         """The user this identity is, on this device (law 3)."""
         registration, device = conversation.registration, conversation.device
         standing = await self._identities.standing(token.issuer, token.subject, device)
-        about = f"{registration.name}: subject {token.subject}"
+        about = f"subject {token.subject}"
         if standing.revoked:
             raise _Stop(told.refused("device_revoked", about))
         if standing.disabled:

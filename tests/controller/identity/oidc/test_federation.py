@@ -67,6 +67,14 @@ async def test_without_its_word_for_a_second_factor_a_code_is_needed_as_well(wor
     assert world.perimeter.sessions.live()[0].methods == {"fed", "otp", "mfa"}
 
 
+async def test_once_the_provider_vouched_for_a_second_factor_its_password_alone_sets_none_up(world: World) -> None:
+    world.signer.claims = MFA
+    assert (await world.login(await world.proved())).status == "done"
+    world.signer.claims = {"amr": ["pwd"]}
+    reply = await world.login(await world.proved())
+    assert (reply.status, reply.asks) == ("more", ())
+
+
 async def test_the_second_factor_is_as_old_as_the_login_at_the_provider(world: World) -> None:
     then = world.perimeter.clock() - timedelta(hours=3)
     world.signer.claims = {**MFA, "auth_time": int(then.timestamp())}
@@ -167,7 +175,7 @@ async def test_a_bad_token_is_refused_audited_and_told_to_nobody(world: World) -
         assert code == reason, name
         assert detail.startswith("provider corp")
         assert (await world.finish(login)).code == "login_over"
-        assert (await world.login(login)).code == "login_over"
+    assert (await world.login(login)).code == "login_over"
     assert not world.perimeter.sessions.live()
 
 

@@ -72,7 +72,7 @@ async def test_users_are_made_only_where_the_provider_may(world: World) -> None:
     machine = await invited(world)
     world.signer.claims = {"sub": "u-9", "preferred_username": "zoe"}
     assert await attempt(world, machine) == "oidc_refused"
-    assert (await world.reasons())[-1] == ("identity_unknown", "provider corp; corp: subject u-9")
+    assert (await world.reasons())[-1] == ("identity_unknown", "provider corp; subject u-9")
 
 
 async def test_no_user_is_made_on_somebodys_device_nor_for_a_name_that_is_taken(creating: World) -> None:

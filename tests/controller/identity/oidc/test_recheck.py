@@ -2,7 +2,7 @@
 
 from sqlalchemy import select
 
-from controller.identity.oidc.recheck import _context
+from controller.identity.oidc.recheck import refresh_context
 from controller.storage.models import FederatedSession
 from tests.controller.identity.oidc.signer import says
 from tests.controller.identity.oidc.world import MFA, World
@@ -46,7 +46,7 @@ async def test_the_refresh_token_is_sealed_and_goes_with_the_session(world: Worl
         row = (await db.scalars(select(FederatedSession))).one()
     assert row.sealed_refresh is not None
     assert b"refresh" not in row.sealed_refresh
-    assert storage.sealer.open(row.sealed_refresh, _context(row.session_id)).reveal() == b"refresh-1"
+    assert storage.sealer.open(row.sealed_refresh, refresh_context(row.session_id)).reveal() == b"refresh-1"
     await world.perimeter.sessions.end(row.session_id, "logged_out", "", "alice")
     await world.perimeter.openid.rechecks.sweep()
     async with storage.read() as db:
