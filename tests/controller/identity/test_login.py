@@ -334,3 +334,17 @@ async def test_a_service_logs_in_by_its_certificate_alone_and_policies_can_tell(
     assert asked_for(others) == {"password"}, "a person's device is no service's"
     await perimeter.disable("robot")
     assert asked_for(await perimeter.ask_login(device, password=None)) == {"password"}
+
+
+async def test_a_step_up_opens_what_asked_for_it(perimeter: Perimeter) -> None:
+    machine, codes = await perimeter.enrolled()
+    [session] = perimeter.sessions.live()
+    wiki = await perimeter.add_resource("wiki", await perimeter.add_gateway("edge"))
+    await perimeter.add_grant(session.user_id, wiki, mfa_within_seconds=60)
+    await perimeter.sessions.reevaluate()
+    asked = perimeter.sessions.explain(session.id, "wiki")
+    assert asked is not None
+    assert (asked.allowed, asked.code, asked.fix) == (False, "mfa_stale", "prove it again: gloam login --step-up")
+    reply = await perimeter.ask_step_up(machine, backup=codes[0])
+    assert reply.session is not None
+    assert [(each.name, each.allowed) for each in reply.session.resources] == [("wiki", True)]
