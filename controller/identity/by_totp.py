@@ -40,7 +40,7 @@ class ByTotp:
             return ()
         if self.kind in attempt.account.set_up:
             return (OtpAsk(),)
-        if not rules.may_enrol(attempt.account):
+        if not attempt.may_enrol:
             return ()
         secret = await self._unconfirmed(attempt)
         return (TotpEnrolmentAsk(uri=totp.provisioning_uri(secret, user=attempt.account.name, domain=self._domain)),)
@@ -50,8 +50,7 @@ class ByTotp:
         async with self._storage.read() as db:
             row = await db.get(Totp, attempt.account.user_id)
             known = None if row is None else self._opened(row)
-        may_enrol = rules.may_enrol(attempt.account)
-        judged = rules.judge_code(known, proof.code, attempt.now, may_enrol=may_enrol)
+        judged = rules.judge_code(known, proof.code, attempt.now, may_enrol=attempt.may_enrol)
         if isinstance(judged, totp.Refused):
             return Refused(judged.reason, rules.CODES[judged.reason])
         right = judged

@@ -20,7 +20,7 @@ from controller.identity import rules, throttle
 from controller.identity.backup import start_with
 from controller.identity.method import Lost, Refused
 from controller.identity.proving import Asking, More, Proving, Settled
-from controller.identity.rules import Reason, Told
+from controller.identity.rules import MFA, Reason, Told
 from controller.sessions.rows import NoLongerAllowed
 from controller.sessions.rules import Starting, SteppedUp, of_device
 from controller.sessions.service import Sessions
@@ -56,7 +56,7 @@ class Login:
         before = rules.LIVE if request.step_up else frozenset[str]()
         asking = Asking(device, source, request.user, request.proofs, self._clock(), before)
         live = of_device(self._sessions.live(), device) if request.step_up else None
-        if request.step_up and (live is None or request.user not in {None, live.user}):
+        if request.step_up and (live is None or MFA not in live.methods or request.user not in {None, live.user}):
             return self._refused(asking, Refused(Reason.NO_SESSION, rules.NO_SESSION))
         outcome = await self._proving.prove(asking)
         match outcome:
@@ -72,8 +72,6 @@ class Login:
                     fix=more.fix,
                     time=self._clock(),
                 )
-            case Settled() if outcome.account.service and live is not None:
-                return self._refused(asking, Refused(Reason.NOT_FOR_SERVICES, rules.NOT_FOR_SERVICES))
             case Settled():
                 return await self._settle(asking, outcome, request.csr, None if live is None else live.id)
             case _ as never:  # pragma: no cover

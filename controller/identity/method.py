@@ -24,12 +24,16 @@ from wire.messages import Ask
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request of a device whose certificate was checked, for an account that counts."""
+    """One request of a device whose certificate was checked, for an account that counts.
+
+    `may_enrol`: a second factor may be set up on the way, as at a first login.
+    """
 
     account: Account
     device: UUID
     source: str
     now: datetime
+    may_enrol: bool
 
 
 @dataclass(frozen=True, slots=True)

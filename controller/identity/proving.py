@@ -186,7 +186,8 @@ class Proving:
             return await self._decline(asking, nobody or Reason.USER_UNKNOWN)
         if account.service:
             return Settled(account, (), rules.CERT, rules.NEVER)
-        attempt = Attempt(account, asking.device, asking.source, asking.now)
+        may_enrol = rules.may_enrol(account, asking.before)
+        attempt = Attempt(account, asking.device, asking.source, asking.now, may_enrol)
         proved: list[Proved] = []
         methods: frozenset[str] = asking.before
         for method, proof in self._in_order(asking.proofs):

@@ -11,7 +11,7 @@ Laws:
 5. A service has no second factor, and no first: its device's certificate is all there is, and `cert` all that policies
    see. It cannot step up, and changes nothing about itself.
 6. An authenticator is set up at login only for an account that has no second factor of any kind: with one, a stolen
-   password must not be enough to add another.
+   password must not be enough to add another, and at a step-up a live session must not be.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from controller.identity import totp
 
 FIRST: Final = frozenset({"pwd", "fed", "session"})
 LIVE: Final = frozenset({"session"})
-"""What a live session on the same device proves: it began with two factors, so one of `SECOND` steps it up."""
+"""What a live session that began with two factors proves, on the same device: one of `SECOND` steps it up."""
 SECOND: Final = frozenset({"otp", "backup"})
 MFA: Final = "mfa"
 CERT: Final = frozenset({"cert"})
@@ -153,9 +153,9 @@ def second_factor_at(proved: Iterable[tuple[frozenset[str], datetime | None]], n
     return max((at or now for methods, at in proved if methods & (SECOND | {MFA})), default=now)
 
 
-def may_enrol(account: Account) -> bool:
-    """Whether an authenticator may be set up at login (law 6)."""
-    return not account.set_up - {"password"}
+def may_enrol(account: Account, before: frozenset[str] = frozenset()) -> bool:
+    """Whether an authenticator may be set up at login (law 6); `before`: what was proved by other means already."""
+    return not before and not account.set_up - {"password"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from uuid import UUID
 
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
 from controller.identity.passwords import Passwords
 from controller.identity.rules import BAD_CREDENTIALS
 from controller.sessions.rules import Starting
 from controller.storage import Change
-from controller.storage.models import Session, Totp, User
+from controller.storage.models import BackupCode, Session, Totp, User
 from tests.controller.perimeter import Perimeter, asked_for, new_csr, proofs
 from wire.messages import LoginRequest, NewBackupCodes, SessionView
 
@@ -328,12 +328,24 @@ async def test_a_service_logs_in_by_its_certificate_alone_and_policies_can_tell(
     [session] = [each for each in perimeter.sessions.live() if each.user == "robot"]
     assert session.methods == {"cert"}
     assert session.mfa_at.year == 1970
-    assert (await perimeter.ask_step_up(device)).code == "not_for_services"
+    assert (await perimeter.ask_step_up(device)).code == "no_session"
     assert (await perimeter.ask_account(device, NewBackupCodes())).code == "not_for_services"
     others = await perimeter.ask_login(machine, user="robot", password=None)
     assert asked_for(others) == {"password"}, "a person's device is no service's"
     await perimeter.disable("robot")
     assert asked_for(await perimeter.ask_login(device, password=None)) == {"password"}
+
+
+async def test_a_step_up_sets_no_authenticator_up(perimeter: Perimeter) -> None:
+    """Whoever holds an unlocked device must not gain a second factor because an administrator reset the first."""
+    machine, _ = await perimeter.enrolled()
+    async with perimeter.storage.change() as change:
+        await change.db.execute(delete(Totp))
+        await change.db.execute(delete(BackupCode))
+    reply = await perimeter.ask_step_up(machine)
+    assert (reply.status, asked_for(reply)) == ("more", set())
+    assert (await perimeter.ask_step_up(machine, otp="123456")).code == "otp_not_set_up"
+    assert asked_for(await perimeter.ask_login(machine)) == {"totp_enrolment"}
 
 
 async def test_a_step_up_opens_what_asked_for_it(perimeter: Perimeter) -> None:
