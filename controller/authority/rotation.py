@@ -265,6 +265,9 @@ class Rotation:
             raise Refused(
                 "bad_certificate", f"this certificate cannot be used: {error}", "sign the request again"
             ) from None
+        if not certificate.not_valid_before_utc <= self._clock() <= certificate.not_valid_after_utc:
+            what, fix = "this certificate is not valid now", "check the clock where it was signed, and sign again"
+            raise Refused("bad_certificate", what, fix)
         if certificate not in of_purpose:
             raise Refused("bad_certificate", f"this certificate is not one for {purpose}", "sign the request again")
         if not sure:

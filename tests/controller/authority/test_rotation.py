@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 
 from certs import Name, NameKind, Purpose, make_csr, new_private_key
+from certs.issue import sign_intermediate
 from controller.authority import Rotation
+from controller.authority.authority import open_root
 from controller.authority.rotation import Holder
 from controller.authority.rules import Standing, Times
 from controller.errors import Refused
@@ -177,3 +179,32 @@ async def test_a_connection_older_than_the_distrust_of_its_certificate_is_refuse
     made.perimeter.clock.pass_(seconds=2)
     await made.rotation.rotate(Purpose.DEVICES, actor="root", at_once=True)
     assert not made.perimeter.authority.signed(machine.identity.leaf)
+
+
+async def test_a_certificate_signed_elsewhere_begins_only_if_it_is_what_was_asked_for(made: Made) -> None:
+    async with made.perimeter.storage.read() as db:
+        root = await open_root(db, made.perimeter.storage.sealer)
+    assert root is not None
+    older, _ = await made.rotation.request(Purpose.DEVICES, actor="root")
+    csr, _ = await made.rotation.request(Purpose.DEVICES, actor="root")
+    now = made.perimeter.clock()
+
+    def signed(request: bytes, purpose: Purpose = Purpose.DEVICES, days: int = 0) -> Any:
+        return sign_intermediate(root, request, purpose, "example.test", now=now + timedelta(days=days))
+
+    for certificate, code in (
+        (signed(older), "not_ours"),  # replaced by the newer request
+        (signed(csr, Purpose.SERVICES), "bad_certificate"),
+        (signed(csr, days=2), "bad_certificate"),
+    ):
+        with pytest.raises(Refused) as caught:
+            await made.rotation.install(certificate, actor="root")
+        assert caught.value.code == code
+    assert await made.standings(Purpose.DEVICES) == ["issuing"]
+    good = signed(csr)
+    assert await made.rotation.install(good, actor="root", sure=False) is Purpose.DEVICES
+    await made.rotation.install(good, actor="root")
+    assert await made.standings(Purpose.DEVICES) == ["retiring", "issuing"]
+    with pytest.raises(Refused) as caught:  # used once
+        await made.rotation.install(good, actor="root")
+    assert caught.value.code == "not_ours"
