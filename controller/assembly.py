@@ -63,7 +63,7 @@ from spa.packet import IPAddress, KnockKind
 from spa.source import Source
 from wire.errors import TlsRefusal
 from wire.http import HttpsServer
-from wire.messages import Address, ControllerAddress, ServedResource, TrustUpdate
+from wire.messages import Address, ControllerAddress, TrustUpdate
 from wire.tls import ServerTls
 
 log = structlog.get_logger("controller")
@@ -106,7 +106,7 @@ class Controller:
         )
         self.directory = DirectoryService(storage)
         self.links = Links(
-            served_by=self._served_by,
+            served_by=self.directory.served_by,
             trust=self.trust,
             note=note,
             outage_grace=settings.outage_grace,
@@ -286,14 +286,6 @@ class Controller:
     def trust(self) -> str:
         """The bundle that gateways and devices shall hold, in PEM."""
         return self.authority.trust_pem
-
-    def _served_by(self, gateway: str) -> tuple[ServedResource, ...] | None:
-        """What a gateway serves; None for one that is not of this perimeter."""
-        directory = self.directory.current
-        if gateway not in directory.gateways:
-            return None
-        serving = sorted((r for r in directory.resources.values() if gateway in r.gateways), key=lambda r: r.name)
-        return tuple(ServedResource(name=resource.name, port=resource.port) for resource in serving)
 
     # --- the authority ------------------------------------------------------------------------------------------
 

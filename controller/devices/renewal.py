@@ -127,7 +127,9 @@ class Renewals:
         """Raises _Lost while a gateway could not learn the new knock key, and there is time."""
         if holder.kind is not NameKind.DEVICE:
             return
-        away = self._sessions.gateways_of(UUID(holder.id)) - set(self._connected())
+        leases = (each.outlook.leases for each in self._sessions.live() if str(each.device_id) == holder.id)
+        used = {name for held in leases for name, lease in held.items() if lease.permits}
+        away = used - set(self._connected())
         left = holder.credentials.present.certified_until - self._clock()
         if away and left > self._lifetimes.device * PATIENCE:
             sentence = f"gateway {min(away)} has no link, and would not know the new knock key"

@@ -236,11 +236,6 @@ class Sessions:
             Row.device_id == device, lambda each: each.device_id == device, code, sentence, actor
         )
 
-    def gateways_of(self, device: UUID) -> frozenset[str]:
-        """The gateways where the device's sessions may reach something: where it knocks."""
-        leases = (entry.session.outlook.leases for entry in self._live if entry.session.device_id == device)
-        return frozenset(name for held in leases for name, lease in held.items() if lease.permits)
-
     async def rekey(self, device: UUID) -> frozenset[str]:
         """The device's knock secrets are others now: its leases carry their keys. Answers the gateways that lag."""
         changed: list[tuple[Entry, tuple[Effect, ...]]] = []

@@ -1,4 +1,4 @@
-"""Fuzz target: what devices and the controller say: enrolment, login, and the WebSocket of a live session."""
+"""Fuzz target: what devices and the controller say: enrolment, login, renewal, and the WebSocket of a live session."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ from tests.fuzz.target import Reached, Target
 from wire.messages import (
     AccountReply,
     AccountRequest,
+    ConfirmReply,
     EnrolReply,
     EnrolRequest,
     LoginReply,
@@ -23,7 +24,10 @@ from wire.messages import (
     OidcFinished,
     PasskeyReply,
     PasskeyRequest,
+    RecoverRequest,
     Refusal,
+    RenewReply,
+    RenewRequest,
     decode,
     from_client,
     parse,
@@ -31,6 +35,7 @@ from wire.messages import (
 )
 
 ADAPTERS: Final = {"from_client": from_client, "to_client": to_client}
+RENEWAL: Final = (RenewRequest, RecoverRequest, RenewReply, ConfirmReply)
 OIDC: Final = (OidcBegin, OidcBegun, OidcFinish, OidcFinished)
 BODIES: Final = (
     EnrolRequest,
@@ -39,6 +44,7 @@ BODIES: Final = (
     LoginReply,
     AccountRequest,
     AccountReply,
+    *RENEWAL,
     *OIDC,
     PasskeyRequest,
     PasskeyReply,
