@@ -65,12 +65,19 @@ def ask(state: Path) -> Document:
                 chunks.append(chunk)
     except PermissionError as error:
         raise CommandError(f"{path} is not yours to ask", "run this as the gateway's user, or as root") from error
+    except TimeoutError as error:
+        what = f"the gateway on {state} did not answer within {DEADLINE:.0f} s"
+        raise CommandError(what, "see its log", ExitCode.UNREACHABLE) from error
     except OSError as error:
         fix = f"start it with: gloam-gateway run --state {state}"
         raise CommandError(f"no gateway runs on {state}", fix, ExitCode.UNREACHABLE) from error
     if not chunks:
         raise CommandError("the gateway did not answer", "run this as the gateway's user, or as root")
-    document: Document = json.loads(b"".join(chunks))
+    try:
+        document: Document = json.loads(b"".join(chunks))
+    except ValueError as error:
+        what = f"the answer of the gateway on {state} was cut short"
+        raise CommandError(what, "see its log", ExitCode.UNREACHABLE) from error
     return document
 
 
