@@ -10,11 +10,12 @@ import typer
 from client.authenticator import show_authenticator
 from client.controllers import Controllers, RefusedByController
 from client.dial import CannotReach
-from client.proofs import Asker, Asking, bad_form, converse, given, read_line
+from client.proofs import Asker, Asking, bad_form, converse, given
 from client.report import backup_codes_document, tell_backup_codes
 from client.state import ClientState
 from console.errors import CommandError, ExitCode
 from console.output import Output
+from console.piped import piped_line
 from wire.messages import (
     AccountChange,
     AccountReply,
@@ -67,7 +68,7 @@ def new_authenticator(state: ClientState, asking: Asking, output: Output, *, con
 
 def _chosen(asking: Asking) -> NewPassword:
     if asking.password_stdin:
-        chosen = read_line()
+        chosen = piped_line()
     elif asking.interactive:
         chosen = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
     else:

@@ -60,8 +60,9 @@ def enrol(
 ) -> None:
     """Make this machine's key and enrol it with an invite."""
     from client.enrol import enrol_device, read_invite
+    from console.piped import piped_text
 
-    text = sys.stdin.read(1 << 16) if invite == "-" else invite
+    text = piped_text() if invite == "-" else invite
     profile = asyncio.run(enrol_device(state_of(state), read_invite(text), replace=replace, name=name))
     document = {"domain": profile.domain, "device": profile.device, "user": profile.user}
     told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"

@@ -25,6 +25,7 @@ from client.config import OTP_VARIABLE, PASSWORD_VARIABLE
 from client.state import ClientState
 from console.errors import CommandError, ExitCode
 from console.output import Output
+from console.piped import piped_line
 from wire.messages import (
     Ask,
     BackupCodeAsk,
@@ -113,7 +114,7 @@ def given(asking: Asking, environ: Mapping[str, str]) -> tuple[Proof, ...]:
     """The proofs that need no asking."""
     proofs: list[Proof] = []
     if asking.password_stdin:
-        proofs.append(_password(read_line()))
+        proofs.append(_password(piped_line()))
     elif variable := environ.get(PASSWORD_VARIABLE):
         _warn(PASSWORD_VARIABLE)
         proofs.append(_password(variable))
@@ -123,11 +124,6 @@ def given(asking: Asking, environ: Mapping[str, str]) -> tuple[Proof, ...]:
         _warn(OTP_VARIABLE)
         proofs.append(_code(variable))
     return tuple(proofs)
-
-
-def read_line() -> str:
-    """The next line of standard input."""
-    return sys.stdin.readline().rstrip("\r\n")
 
 
 def bad_form() -> CommandError:

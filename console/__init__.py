@@ -2,6 +2,7 @@
 
 - ``run``       the outermost call of every command: one line and an exit code, never a traceback
 - ``errors``    exit codes, and an error that knows its fix
+- ``piped``     what is piped into a command, bounded
 - ``output``    JSON for machines, tables for people; ``text`` makes what others wrote harmless
 - ``settings``  config.toml and the environment; ``toml`` writes a new one
 - ``state``     where a role keeps its state; ``logs`` what it logs

@@ -42,13 +42,12 @@ def join(
     """
     from console.logs import configure_logs
     from console.output import Output
+    from console.piped import piped_text
     from gateway.join import join as join_perimeter
 
     configure_logs(json, "warning")
     directory = _state(state)
-    settings = asyncio.run(
-        join_perimeter(typer.get_text_stream("stdin").read() if invite == "-" else invite, directory)
-    )
+    settings = asyncio.run(join_perimeter(piped_text() if invite == "-" else invite, directory))
     output = Output(json=json)
     document = {
         "gateway": settings.name,

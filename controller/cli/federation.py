@@ -7,9 +7,8 @@ import typer
 
 from console.errors import CommandError, ExitCode
 from console.output import Output
+from console.piped import piped_line
 from controller.cli.options import Json, State, ask, done, noun, table
-
-LONGEST_LINE = 4096  # characters; the controller takes less
 
 provider = noun("provider", "Identity providers (OpenID Connect).")
 
@@ -163,7 +162,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 def _secret(*, stdin: bool) -> str:
     """The client's secret, from a pipe or asked for."""
     if stdin:
-        secret = sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
+        secret = piped_line()
     elif sys.stdin.isatty():
         secret = str(typer.prompt("Client secret", hide_input=True))
     else:

@@ -1,14 +1,14 @@
 """Passphrases of files: asked for with the echo off, or read from a pipe; never on the command line."""
 
 import sys
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from certs.secret import Secret
 from console.errors import CommandError, ExitCode
+from console.piped import piped_line
 
-LONGEST_LINE: Final = 4_096
 PassphraseStdin = Annotated[bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")]
 
 
@@ -24,7 +24,7 @@ def old_passphrase(*, stdin: bool) -> Secret:
 
 def _passphrase(*, stdin: bool, twice: bool) -> Secret:
     if stdin:
-        text = sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
+        text = piped_line()
     elif sys.stdin.isatty():
         text = str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True))
     else:

@@ -7,9 +7,8 @@ import typer
 
 from console.errors import CommandError, ExitCode
 from console.output import Output
+from console.piped import piped_line
 from controller.cli.options import Json, State, ask, done, noun, table
-
-LONGEST_LINE = 4096  # characters; the controller takes less
 
 user = noun("user", "People.")
 group = noun("group", "Groups of people, granted things together.")
@@ -22,7 +21,7 @@ PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the 
 def _password(*, stdin: bool) -> str:
     """The new password, from a pipe or asked for twice."""
     if stdin:
-        password = sys.stdin.readline(LONGEST_LINE).rstrip("\r\n")
+        password = piped_line()
     elif sys.stdin.isatty():
         password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
     else:
