@@ -138,7 +138,7 @@ def _misused(error: BaseException, prog: str) -> CommandError | None:
     if not callable(message):
         return None
     command = getattr(getattr(error, "ctx", None), "command_path", None) or prog
-    what = str(message()).strip().rstrip(".") or "no command was given"
+    what = str(message()).replace("Value error, ", "").strip().rstrip(".") or "no command was given"
     return CommandError(what[:1].lower() + what[1:], f"see {command} --help", ExitCode.USAGE)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 State = Annotated[
     Path | None, typer.Option("--state", help="The state directory (else $GLOAM_STATE, else the usual place).")
 ]
+CloakChoice = Literal["auto", "nftables", "socket-filter", "on-demand"]  # CloakName, without loading spa
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -67,8 +68,8 @@ def join(
 def run(
     state: State = None,
     cloak: Annotated[
-        str | None,
-        typer.Option("--cloak", help="auto, nftables, socket-filter or on-demand; else as config.toml says."),
+        CloakChoice | None,
+        typer.Option("--cloak", help="What keeps the port dark; else as config.toml says."),
     ] = None,
     workers: Annotated[
         int | None,

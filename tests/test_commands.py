@@ -1,7 +1,7 @@
 """What cli.md promises of every command, asked of every command there is."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
@@ -9,6 +9,7 @@ import typer
 import client.cli
 import controller.cli
 import gateway.cli
+from spa.cloak import CloakName
 
 WITHOUT_JSON = {"gloam agent", "gloam lab"}  # nobody types the first; the second stays up and talks to people
 
@@ -55,3 +56,7 @@ def test_a_password_is_never_an_argument(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if "--password" in parameter.opts:
             assert parameter.is_flag
+
+
+def test_the_cloaks_to_choose_from_are_the_cloaks_there_are() -> None:
+    assert get_args(gateway.cli.CloakChoice) == tuple(CloakName)
