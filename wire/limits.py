@@ -99,6 +99,10 @@ LINGER_BYTES: Final = 4_194_304
 CLOSE_DEADLINE: Final = 10.0
 """How long closing waits for a peer that takes nothing of what it is owed; after that the connection is reset."""
 
+STALL_DEADLINE: Final = 900.0
+"""The same for the last bytes of a tunnel: whoever pages through a long answer stops reading for minutes, and what he
+has not seen yet is his. What waits is bounded (WRITE_HIGH), and a cut throws it away as ever."""
+
 MAX_DATAGRAM: Final = 65_507
 """The largest UDP payload carried: what fits into an IPv4 packet. IPv6 has room for 20 more, which nobody uses."""
 
@@ -113,10 +117,6 @@ DATAGRAM_BURST: Final = 64
 
 UDP_IDLE: Final = 120.0
 """RFC 9298 §3.1 and RFC 4787 §4.3: a UDP tunnel that carries nothing lives at least two minutes."""
-
-STALL_DEADLINE: Final = 900.0
-"""The same for the last bytes of a tunnel: whoever pages through a long answer stops reading for minutes, and what he
-has not seen yet is his. What waits is bounded (WRITE_HIGH), and a cut throws it away as ever."""
 
 SHUTDOWN_DEADLINE: Final = 3.0
 """How long a stopping server waits for requests under way; they take milliseconds, and WebSockets are told to end."""
