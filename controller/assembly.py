@@ -237,6 +237,9 @@ class Controller:
         controller = cls(settings, storage, authority)
         await controller.directory.reload()
         await controller.keys.fill(storage)
+        controller.links.expect(
+            each.name for each in await controller.registry.listing() if each.enrolled_at is not None
+        )
         await controller.sessions.load()
         controller.directory.subscribe(controller._follow)
         controller.links.leases_for = controller.sessions.leases_for

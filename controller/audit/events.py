@@ -59,6 +59,7 @@ __all__ = [
     "DeviceEnrolled",
     "Event",
     "EventsDropped",
+    "EventsKeptBack",
     "GatewayJoined",
     "HandshakeRefused",
     "InviteCreated",
@@ -154,6 +155,18 @@ class EventsDropped(Event):
     ocsf = Ocsf.APPLICATION_LIFECYCLE
     failure = True
     kind: Literal["audit.events_dropped"] = "audit.events_dropped"
+    count: Annotated[int, Field(ge=1)]
+
+
+class EventsKeptBack(Event):
+    """Refusals of one kind and origin that were too many to be told one by one, within a minute."""
+
+    ocsf = Ocsf.DETECTION_FINDING
+    activity = 1
+    failure = True
+    kind: Literal["audit.events_kept_back"] = "audit.events_kept_back"
+    of: Text  # the kind of event
+    origin: Text  # a device, a session, a knock key, or an address
     count: Annotated[int, Field(ge=1)]
 
 
@@ -327,6 +340,7 @@ AnyEvent = Annotated[
     | ControllerRestored
     | ChainStarted
     | EventsDropped
+    | EventsKeptBack
     | ChangeMade
     | AuthorityChanged
     | InviteCreated

@@ -3,8 +3,9 @@
 Laws:
 
 1. ``note`` never waits and never fails: the queue is bounded, and what does not fit is counted and recorded as a count.
-2. Noted events are written in batches, in the order they were noted, each batch one transaction.
-3. While the database does not answer they wait; closing tries once more and says in the log what was lost.
+2. Refusals of one origin are told one by one only while they are few (restraint.py).
+3. Noted events are written in batches, in the order they were noted, each batch one transaction.
+4. While the database does not answer they wait; closing tries once more and says in the log what was lost.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Final
 import structlog
 
 from controller.audit.events import Event, EventsDropped
+from controller.audit.restraint import PERIOD, Restraint
 from controller.errors import StorageUnavailable
 
 Stamped = tuple[datetime, Event]
@@ -44,6 +46,7 @@ class Audit:
         self._limit = limit
         self._waiting: deque[Stamped] = deque()
         self._dropped = 0
+        self._restraint = Restraint()
         self._noted = asyncio.Event()
         self._closing = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -55,10 +58,20 @@ class Audit:
 
     def note(self, event: Event) -> None:
         """Records ``event`` soon. Never blocks, never raises."""
+        now = self._clock()
+        self._settle(now)
+        if self._restraint.admits(event, now):
+            self._add(now, event)
+
+    def _settle(self, now: datetime) -> None:
+        for kept_back in self._restraint.settle(now):
+            self._add(now, kept_back)
+
+    def _add(self, now: datetime, event: Event) -> None:
         if len(self._waiting) >= self._limit:
             self._dropped += 1
         else:
-            self._waiting.append((self._clock(), event))
+            self._waiting.append((now, event))
         self._noted.set()
 
     @property
@@ -79,6 +92,7 @@ class Audit:
 
     async def close(self) -> None:
         """Writes what waits and ends the task."""
+        self._settle(self._clock() + PERIOD)  # counts of periods that are not over yet, too
         self._closing.set()
         self._noted.set()
         if self._task is not None:
@@ -91,7 +105,7 @@ class Audit:
 
     async def _run(self) -> None:
         while not self._closing.is_set():
-            await self._noted.wait()
+            await self._until_noted()
             self._noted.clear()
             await self._pause(LINGER_SECONDS)
             try:
@@ -100,6 +114,13 @@ class Audit:
                 _log.warning("audit events wait for the database", count=self.waiting, reason=error.what)
                 self._noted.set()
                 await self._pause(RETRY_SECONDS)
+
+    async def _until_noted(self) -> None:
+        """Returns when there is something to write: an event, or the count of a period that is over."""
+        while not self._noted.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._noted.wait(), PERIOD.total_seconds() if self._restraint else None)
+            self._settle(self._clock())
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

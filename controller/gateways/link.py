@@ -3,7 +3,8 @@
 1. A gateway is who its certificate says. Its first message is `hello`; ours are `welcome`, then a snapshot or
    `resumed`, then changes in order (changes.py).
 2. A change is in force when the gateway acknowledged it. `put` and `drop` wait for that, a bounded time, and answer who
-   lags. A gateway without a link lags at once: the change, or a snapshot, meets it when it returns.
+   lags. A gateway without a link lags at once: the change, or a snapshot, meets it when it returns. So does one this
+   process has not heard of yet (`expect`): it may hold leases of the process before.
 3. One link a gateway. A newer one replaces the older: the older may be a connection whose death nobody has noticed.
 4. A gateway that is silent for `PINGS_MISSED` ping periods is dead. Pings are answered by an acknowledgement.
 5. A message that is not in the protocol ends the link and is audited.
@@ -11,7 +12,7 @@
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -76,6 +77,11 @@ class Links:
         self._closing = False
 
     # What sessions need
+
+    def expect(self, gateways: Iterable[str]) -> None:
+        """These are enrolled: what is taken away is owed to them, too, whether they ever had a link to this process."""
+        for name in gateways:
+            self._gateway(name)
 
     async def put(self, leases: Mapping[str, Lease], timeout: float) -> set[str]:  # noqa: ASYNC109
         """Gives each gateway (by name) its lease; answers those that have not acknowledged within `timeout` seconds."""

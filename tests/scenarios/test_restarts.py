@@ -71,6 +71,23 @@ async def test_a_session_revoked_while_the_gateway_is_away_is_cut_when_it_return
         await asyncio.wait_for(held, PATIENCE)
 
 
+async def test_a_controller_that_comes_back_knows_which_gateways_it_has_not_heard(stage: Any) -> None:
+    """Nobody is told that a session is cut at a gateway that may still hold its lease."""
+    perimeter = stage.perimeter
+    alice = await stage.person()
+    async with held_tunnel(alice) as (held, _, _):
+        gateway = perimeter.processes["gateway-edge"]
+        gateway.send(signal.SIGSTOP)
+        await perimeter.processes["controller"].kill()
+        await perimeter.start_controller()
+        revoked = await perimeter.admin("session", "revoke", "--user", "alice", "--json")
+        assert revoked.code == 1
+        assert revoked.json["lagging"] == ["edge"]
+        assert not held.done()
+        gateway.send(signal.SIGCONT)
+        await asyncio.wait_for(held, PATIENCE)
+
+
 async def test_a_gateway_killed_is_dark_and_comes_back(stage: Any) -> None:
     perimeter = stage.perimeter
     alice = await stage.person()

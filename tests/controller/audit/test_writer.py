@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from controller.audit.events import Event, EventsDropped, KnockRefused
+from controller.audit.events import Event, EventsDropped, EventsKeptBack, KnockRefused
 from controller.audit.reading import follow, newest
+from controller.audit.restraint import MOST
 from controller.audit.writer import BATCH_LIMIT, Audit, Stamped
 from controller.errors import StorageUnavailable
 from controller.storage import Storage
@@ -141,3 +142,16 @@ async def test_everything_is_read_page_by_page(storage: Storage) -> None:
         assert keys[1:] == [f"device/{number}" for number in range(1_500)]
         assert [entry async for entry in reading.everything(db, since=datetime(2100, 1, 1, tzinfo=UTC))] == []
         assert [entry async for entry in reading.everything(db, until=NOW.replace(year=2001))] == []
+
+
+async def test_a_flood_of_refusals_is_a_count() -> None:
+    database = Database()
+    audit = Audit(database.write, lambda: NOW)
+    audit.start()
+    for _ in range(5_000):
+        audit.note(knock(1))
+    audit.note(knock(2))
+    await audit.close()
+    events = [event for batch in database.batches for event in batch]
+    kept_back = EventsKeptBack(of="knock.refused", origin="device/1", count=5_000 - MOST)
+    assert events == [knock(1)] * MOST + [knock(2), kept_back]
