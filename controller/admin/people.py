@@ -26,7 +26,8 @@ class AddUser(Arguments):
     """`user add`."""
 
     name: str
-    password: str | None = Field(None, repr=False)  # none: a service
+    password: str | None = Field(None, repr=False)  # none: a service, unless it is said to be none
+    service: bool | None = None
     groups: tuple[str, ...] = ()
 
 
@@ -42,6 +43,7 @@ class SetUser(Arguments):
     name: str
     groups: list[str] | None = None
     password: str | None = Field(None, repr=False)
+    no_password: bool = False
     reset_totp: bool = False
     service: bool | None = None
 
@@ -89,7 +91,7 @@ def people(controller: "Controller") -> dict[str, Command]:
     users, devices = controller.users, controller.devices
 
     async def user_add(asked: AddUser, actor: str) -> Documents:
-        identifier = await users.add(asked.name, asked.password, asked.groups, actor=actor)
+        identifier = await users.add(asked.name, asked.password, asked.groups, service=asked.service, actor=actor)
         return {"id": identifier, "name": asked.name}
 
     async def user_list(_: Nothing, __: str) -> Documents:
@@ -112,6 +114,7 @@ def people(controller: "Controller") -> dict[str, Command]:
             asked.name,
             groups=asked.groups,
             password=asked.password,
+            no_password=asked.no_password,
             reset_totp=asked.reset_totp,
             service=asked.service,
             actor=actor,

@@ -38,6 +38,9 @@ def user_add(
     name: str,
     group: Groups = None,
     password_stdin: PasswordStdin = False,
+    no_password: Annotated[
+        bool, typer.Option("--no-password", help="A person who logs in at an identity provider, or with a passkey.")
+    ] = False,
     service: Annotated[
         bool, typer.Option("--service", help="A machine without people: it logs in by its device's certificate alone.")
     ] = False,
@@ -50,8 +53,10 @@ def user_add(
     """
     if service and password_stdin:
         raise CommandError("a service has no password", "leave --password-stdin out", ExitCode.USAGE)
-    password = None if service else _password(stdin=password_stdin)
-    document = ask(state, "user.add", name=name, groups=group or [], password=password)
+    if no_password and (service or password_stdin):
+        raise CommandError("--no-password stands alone", "leave --service and --password-stdin out", ExitCode.USAGE)
+    password = None if service or no_password else _password(stdin=password_stdin)
+    document = ask(state, "user.add", name=name, groups=group or [], password=password, service=service)
     done(document, f"user {name} added; next: gloam-controller invite {name}", as_json=json)
 
 
@@ -103,6 +108,7 @@ def user_set(
     no_groups: Annotated[bool, typer.Option("--no-groups", help="Leave all groups.")] = False,
     password: Annotated[bool, typer.Option("--password", help="Ask for a new password.")] = False,
     password_stdin: PasswordStdin = False,
+    no_password: Annotated[bool, typer.Option("--no-password", help="Take the password away.")] = False,
     reset_totp: Annotated[
         bool, typer.Option("--reset-totp", help="Forget authenticator and backup codes; a new one at the next login.")
     ] = False,
@@ -121,10 +127,12 @@ def user_set(
         change["groups"] = [] if no_groups else group
     if password or password_stdin:
         change["password"] = _password(stdin=password_stdin)
+    if no_password:
+        change["no_password"] = True
     if service is not None:
         change["service"] = service
     if len(change) == 2 and not reset_totp:  # noqa: PLR2004 - nothing but the name and the flag
-        fix = "name --group, --password, --reset-totp, --service or --person"
+        fix = "name --group, --password, --no-password, --reset-totp, --service or --person"
         raise CommandError("nothing to change", fix, ExitCode.USAGE)
     done(ask(state, "user.set", **change), f"user {name} changed", as_json=json)
 

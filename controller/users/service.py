@@ -22,13 +22,13 @@ from controller.directory.service import DirectoryService
 from controller.errors import Refused
 from controller.identity import throttle
 from controller.storage import Storage
-from controller.storage.models import BackupCode, Device, Group, Membership, Totp, User
+from controller.storage.models import BackupCode, Device, FederatedMembership, Group, Membership, Totp, User
 from wire.messages import USER
 
 
 @dataclass(frozen=True, slots=True)
 class UserView:
-    """A user as administrators see it; ``groups`` are those named for them, ``devices`` the ones not revoked.
+    """A user as administrators see it; ``groups`` are named for them or given by a provider, ``devices`` not revoked.
 
     ``backup_codes``: how many are left.
     """
@@ -68,8 +68,16 @@ class UserService:
         self._hash = hash_password
         self._clock = clock
 
-    async def add(self, name: str, password: str | None, groups: Sequence[str] = (), *, actor: str) -> UUID:
-        """A new user; without a password, a service (models.User).
+    async def add(
+        self,
+        name: str,
+        password: str | None,
+        groups: Sequence[str] = (),
+        *,
+        service: bool | None = None,
+        actor: str,
+    ) -> UUID:
+        """A new user; without a password, a service (models.User) unless it is said to be none.
 
         Raises Refused: bad_name, exists, not_found (a group), bad_password, weak_password.
         """
@@ -79,7 +87,8 @@ class UserService:
         hashed = None if password is None else await self._hash(password, name)
         async with self._directory.change(actor) as change:
             await must_be_new(change.db, User, name, "user")
-            user = User(id=uuid4(), name=name, password_hash=hashed, service=password is None, created_at=self._clock())
+            service = password is None if service is None else service
+            user = User(id=uuid4(), name=name, password_hash=hashed, service=service, created_at=self._clock())
             change.db.add(user)
             await change.db.flush()
             await _join(change.db, user, groups)
@@ -92,7 +101,10 @@ class UserService:
         async with self._storage.read() as db:
             groups: defaultdict[UUID, list[str]] = defaultdict(list)
             members = select(Membership.user_id, Group.name).join(Group, Group.id == Membership.group_id)
-            for user_id, group in await db.execute(members.order_by(Group.name)):
+            given = select(FederatedMembership.user_id, Group.name).join(
+                Group, Group.id == FederatedMembership.group_id
+            )
+            for user_id, group in await db.execute(members.union(given)):
                 groups[user_id].append(group)
             totp = set(await db.scalars(select(Totp.user_id).where(Totp.confirmed_at.is_not(None))))
             devices = Counter(await db.scalars(select(Device.user_id).where(Device.revoked_at.is_(None))))
@@ -102,7 +114,7 @@ class UserService:
             UserView(
                 id=row.id,
                 name=row.name,
-                groups=tuple(groups.get(row.id, ())),
+                groups=tuple(sorted(groups.get(row.id, ()))),
                 service=row.service,
                 totp=row.id in totp,
                 backup_codes=codes[row.id],
@@ -136,6 +148,7 @@ class UserService:
         *,
         groups: Sequence[str] | None = None,
         password: str | None = None,
+        no_password: bool = False,
         reset_totp: bool = False,
         service: bool | None = None,
         actor: str,
@@ -151,6 +164,9 @@ class UserService:
             if hashed is not None:
                 user.password_hash = hashed
                 change.record("user.password_set", name)
+            if no_password and user.password_hash is not None:
+                user.password_hash = None
+                change.record("user.password_taken", name)
             if service is not None and service != user.service:
                 user.service = service
                 change.record("user.service_set", f"{name}; {'a service' if service else 'a person'}")

@@ -125,7 +125,8 @@ async def test_the_first_login_on_an_invited_machine_makes_the_user(shared_stage
     assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
     done = await machine.gloam("connect", "wiki", text="GET / HTTP/1.0\r\n\r\n")
     assert "The wiki" in done.out, done.err
-    assert "cleo@corp" in [each["name"] for each in await perimeter.admin_json("user", "list")]
+    people = {each["name"]: each["groups"] for each in await perimeter.admin_json("user", "list")}
+    assert people["cleo@corp"] == ["engineers"]
     assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from sqlalchemy import select
 
 from controller.errors import Refused
 from controller.storage import Storage
@@ -103,6 +104,15 @@ async def test_a_service_has_no_password_and_a_person_may_become_one(office: Off
     await office.users.set("robot", service=False, actor="admin/0")
     assert [each.name for each in await office.users.listing() if each.service] == ["alice"]
     assert json.loads((await office.recorded())[-1])["what"] == "user.service_set"
+
+
+async def test_a_person_may_have_no_password(office: Office) -> None:
+    await office.users.add("bob", None, service=False, actor="admin/0")
+    await office.users.set("alice", no_password=True, actor="admin/0")
+    assert json.loads((await office.recorded())[-1])["what"] == "user.password_taken"
+    async with office.storage.read() as db:
+        rows = {row.name: (row.password_hash, row.service) for row in await db.scalars(select(User))}
+    assert rows == {"alice": (None, False), "bob": (None, False)}
 
 
 async def test_every_change_says_who_did_it(office: Office) -> None:
