@@ -16,9 +16,11 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
+from aiohttp.typedefs import Handler
 
 from wire import limits
 from wire.arrivals import OnRefused, ignore_refusal
+from wire.attendance import Attendance
 from wire.errors import LocalError, TlsRefused
 from wire.farewell import farewells_said
 from wire.tls import ClientTls, ServerTls, accept_tls, connect_tls
@@ -94,11 +96,20 @@ def connector(dial: Dial, tls: ClientTls) -> aiohttp.BaseConnector:
 class HttpsServer:
     """An aiohttp application served on sockets handed in one by one.
 
-    In a handler, `request.transport.get_extra_info("peer")` is the verified name.
+    In a handler, `request.transport.get_extra_info("peer")` is the verified name. Connections are bounded in number and
+    in time without a request (`wire.attendance`).
     """
 
     def __init__(self, app: web.Application, tls: ServerTls, *, on_refused: OnRefused = ignore_refusal) -> None:
-        self._runner = web.AppRunner(app, access_log=None, logger=_log, shutdown_timeout=limits.SHUTDOWN_DEADLINE)
+        self._attendance = Attendance()
+        app.middlewares.insert(0, self._heard)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=_log,
+            shutdown_timeout=limits.SHUTDOWN_DEADLINE,
+            keepalive_timeout=limits.KEEP_ALIVE,
+        )
         self._on_refused = on_refused
         self.tls = tls
         self._policies: weakref.WeakSet[ServerTls] = weakref.WeakSet()
@@ -121,10 +132,15 @@ class HttpsServer:
             asyncio.get_running_loop(),
             sock,
             policy,
-            server,
+            lambda: self._attendance.attend(server()),
             on_refused=self._on_refused,
             timeout=limits.HANDSHAKE_DEADLINE,
         )
+
+    @web.middleware
+    async def _heard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._attendance.heard(request.protocol)
+        return await handler(request)
 
     async def close(self) -> None:
         """Finish what runs (aiohttp's shutdown timeout), then close every connection."""

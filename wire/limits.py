@@ -120,3 +120,21 @@ UDP_IDLE: Final = 120.0
 
 SHUTDOWN_DEADLINE: Final = 3.0
 """How long a stopping server waits for requests under way; they take milliseconds, and WebSockets are told to end."""
+
+HEAD_DEADLINE: Final = 10.0
+"""From a verified control connection to its first whole request: clients send it at once."""
+
+KEEP_ALIVE: Final = 30.0
+"""How long a control connection is kept for another request: twice what aiohttp's clients keep theirs for."""
+
+PEER_CONNECTIONS: Final = 32
+"""Control connections of one device or gateway: it lives on one or two, and others may be on their way in or out."""
+
+CONTROL_CONNECTIONS: Final = 20_000
+"""The same of all devices and gateways: each holds one, at some 50 KiB."""
+
+NAMELESS_PER_SOURCE: Final = 8
+"""Connections without a certificate (enrolment, recovery) from one address: each is for one request."""
+
+NAMELESS_CONNECTIONS: Final = 256
+"""The same from all addresses."""

@@ -1,19 +1,23 @@
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from certs import Name
-from tests.wire.harness import DEVICE, DOMAIN, GATEWAY, SESSION, Wire
+from tests.wire.harness import DEVICE, DOMAIN, GATEWAY, SESSION, Recorder, Wire
+from wire import limits
 from wire.errors import LocalError, TlsRefused
 from wire.http import HttpsServer, connector, refusal_in
+from wire.tls import ClientTls, connect_tls
 
 URL = "https://gateway"
 
@@ -78,6 +82,12 @@ class Site:
 
 @pytest.fixture
 async def site(wire: Wire) -> AsyncIterator[Site]:
+    async with serving(wire) as found:
+        yield found
+
+
+@contextlib.asynccontextmanager
+async def serving(wire: Wire, **options: Any) -> AsyncIterator[Site]:
     app = web.Application(client_max_size=100_000_000)
     app.add_routes(
         [
@@ -89,7 +99,8 @@ async def site(wire: Wire) -> AsyncIterator[Site]:
             web.get("/talk", talk),
         ]
     )
-    server = HttpsServer(app, wire.server_tls(alpn=["http/1.1"]), on_refused=wire.refusals.put_nowait)
+    tls = wire.server_tls(alpn=["http/1.1"], **options)
+    server = HttpsServer(app, tls, on_refused=wire.refusals.put_nowait)
     with socket.socket() as too_early, pytest.raises(LocalError):
         server.accept(too_early)
     await server.start()
@@ -98,9 +109,9 @@ async def site(wire: Wire) -> AsyncIterator[Site]:
         while True:
             server.accept(await wire.accept())
 
-    serving = asyncio.ensure_future(serve())
+    at_work = asyncio.ensure_future(serve())
     yield Site(wire, server)
-    serving.cancel()
+    at_work.cancel()
     async with asyncio.timeout(60):
         await server.close()
 
@@ -192,3 +203,47 @@ async def test_closing_the_server_closes_its_websockets(site: Site) -> None:
         closing = asyncio.ensure_future(talking.close())
         await closing
         assert talking.closed
+
+
+async def silent(site: Site, said: bytes = b"", *, nameless: bool = False) -> Recorder:
+    """A connection that was verified and says no whole request."""
+    identity = None if nameless else site.wire.authority.identity(SESSION)
+    tls = ClientTls(identity, site.wire.trust, GATEWAY, alpn=["http/1.1"])
+    transport, protocol = await connect_tls(await site.dial(), tls, site.wire.recorder)
+    if said:
+        transport.write(said)
+    return protocol
+
+
+async def test_who_says_no_whole_request_does_not_stay(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HEAD_DEADLINE", 0.2)
+    async with serving(wire) as site, site.session() as session, session.ws_connect(f"{URL}/talk") as talking:
+        for said in (b"", b"GET /who HTTP/1.1\r\nHost: "):
+            protocol = await silent(site, said)
+            async with asyncio.timeout(60):
+                await protocol.lost
+            assert not protocol.received
+        await talking.send_str("still here")  # its request came long before theirs had to
+        assert (await talking.receive()).data == "echo still here"
+
+
+async def test_the_newest_connection_of_a_peer_is_served_and_the_oldest_leaves(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PEER_CONNECTIONS", 2)
+    monkeypatch.setattr(limits, "NAMELESS_PER_SOURCE", 1)
+    async with serving(wire, require_client=False) as site:
+        first, nameless = await silent(site), await silent(site, nameless=True)
+        async with site.session() as session:
+            for _ in range(3):
+                async with session.get(f"{URL}/who") as response:
+                    assert await response.text() == str(SESSION)
+            another = await silent(site)
+            async with asyncio.timeout(60):
+                await first.lost
+            assert not nameless.lost.done(), "those without a name have room of their own"
+            newer = await silent(site, nameless=True)
+            async with asyncio.timeout(60):
+                await nameless.lost
+        assert not another.lost.done()
+        assert not newer.lost.done()

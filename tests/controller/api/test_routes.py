@@ -52,6 +52,7 @@ async def test_neither_does_one_of_a_part(perimeter: Perimeter) -> None:
 async def test_every_route_there_is_says_whom_it_is_for(perimeter: Perimeter) -> None:
     routes = {route.resource.canonical: declared(route.handler) for route in application(perimeter).router.routes()}
     assert routes == {
+        "/v1/account": For.DEVICE,
         "/v1/enrol": For.INVITE,
         "/v1/login": For.DEVICE,
         "/v1/oidc/begin": For.DEVICE,
