@@ -205,9 +205,9 @@ def _missing(asks: Sequence[Ask], asking: Asking, output: Output) -> CommandErro
             show_authenticator(uri, output, asking.qr_png, drawn=False)
             return CommandError("a code of the new authenticator is needed", "set it up, then add --otp CODE")
         case OtpAsk() | BackupCodeAsk():
-            return CommandError("a code of the authenticator is needed", "add --otp CODE")
+            return CommandError("a code of the authenticator is needed", "add --otp CODE", ExitCode.USAGE)
         case PasskeyAsk():
-            return CommandError("a passkey is needed", "add --passkey")
+            return CommandError("a passkey is needed", "add --passkey", ExitCode.USAGE)
         case None:
             return CommandError("the controller accepts nothing more", "ask the administrator")
         case _ as never:  # pragma: no cover

@@ -41,10 +41,18 @@ class SealError(StorageError):
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
-    """A request that cannot be done, and changed nothing: ``code`` is for machines, ``what`` and ``fix`` for people."""
+    """A request that cannot be done, and changed nothing: ``code`` is for machines, ``what`` and ``fix`` for people.
+
+    A code that begins with ``bad_`` says that the request itself is wrong, whatever the perimeter holds: wrong usage.
+    """
 
     def __init__(self, code: str, what: str, fix: str) -> None:
         super().__init__(f"{what}; {fix}")
         self.code = code
         self.what = what
         self.fix = fix
+
+    @property
+    def misused(self) -> bool:
+        """Whether the command was used wrongly (its exit code is then 2)."""
+        return self.code.startswith("bad_")

@@ -28,6 +28,7 @@ from certs.errors import StoreError
 from certs.issue import Issuer
 from certs.store import make_state_directory, write_private
 from certs.verify import spki_sha256
+from console.errors import ExitCode
 from console.settings import dump_settings
 from controller.audit.events import ChangeMade
 from controller.authority import create_authority
@@ -73,7 +74,9 @@ def initialise_from_options(
         first = error.errors(include_input=False, include_url=False)[0]
         option = "".join(f"--{part} " for part in first["loc"]) or "the options "
         raise SettingsError(
-            f"{option}is not right: {first['msg'].removeprefix('Value error, ')}", "correct it; see --help"
+            f"{option}is not right: {first['msg'].removeprefix('Value error, ')}",
+            "correct it; see --help",
+            ExitCode.USAGE,
         ) from None
     try:
         return asyncio.run(_until_stopped(state, settings, environ, root_out))

@@ -80,7 +80,7 @@ def authority(controller: "Controller") -> dict[str, Command]:
         try:
             certificate = x509.load_pem_x509_certificate(asked.certificate.encode())
         except ValueError:
-            raise Refused("bad_certificate", "this is no certificate", "name the file that ca sign wrote") from None
+            raise Refused("unfit_certificate", "this is no certificate", "name the file that ca sign wrote") from None
         made = await rotation.install(certificate, actor=actor, at_once=asked.at_once, sure=asked.sure)
         return {"purpose": made} if isinstance(made, Purpose) else document(made)
 

@@ -15,6 +15,10 @@ from console.local import named
 
 SOCKET = "admin.sock"
 WAIT_SECONDS = 60
+_CODES: dict[int, ExitCode] = {
+    http.HTTPStatus.SERVICE_UNAVAILABLE: ExitCode.UNREACHABLE,
+    http.HTTPStatus.UNPROCESSABLE_ENTITY: ExitCode.USAGE,
+}
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -75,8 +79,7 @@ def _ask(state: Path, command: str, arguments: dict[str, Any]) -> tuple[_UnixCon
     if response.status != http.HTTPStatus.OK:
         try:
             refusal = json.loads(response.read())
-            away = response.status == http.HTTPStatus.SERVICE_UNAVAILABLE
-            code = ExitCode.UNREACHABLE if away else ExitCode.FAILED
+            code = _CODES.get(response.status, ExitCode.FAILED)
             raise CommandError(refusal["sentence"], refusal["fix"] or "see gloam-controller --help", code)
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"the controller answered {response.status}", "see the controller's log") from error

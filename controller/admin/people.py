@@ -140,7 +140,9 @@ def people(controller: "Controller") -> dict[str, Command]:
             case None, str(provider):
                 invite = await controller.invites.for_provider(provider, actor=actor, lifetime=lifetime)
             case _:
-                raise Refused("whom", "an invite is for one user or one provider's people", "name USER or --provider P")
+                raise Refused(
+                    "bad_invite", "an invite is for one user or one provider's people", "name USER or --provider P"
+                )
         document = {"invite": encode_invite(invite), "user": asked.user, "expires_at": invite.expires}
         return document | ({} if asked.provider is None else {"provider": asked.provider})
 

@@ -90,7 +90,7 @@ class AdminServer:
             what = f"that is more than the {BODY_BYTES // 1_048_576} MiB a command takes"
             return _refusal(413, "too_large", what, "give it less")
         except Refused as error:
-            return _refusal(409, error.code, error.what, error.fix)
+            return _refusal(422 if error.misused else 409, error.code, error.what, error.fix)
         except StorageError as error:
             return _refusal(503, "storage", error.what, error.fix)
         except ConnectionError:

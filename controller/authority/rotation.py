@@ -247,7 +247,7 @@ class Rotation:
     ) -> Purpose | View:
         """Begins with a certificate that the root signed for a request of ours; unless `sure`, only says its purpose.
 
-        Raises Refused: not_ours, bad_certificate, and as `begin` does.
+        Raises Refused: not_ours, unfit_certificate, and as `begin` does.
         """
         async with self._storage.read() as db:
             rows = list(await db.scalars(select(AuthorityRequest)))
@@ -263,13 +263,13 @@ class Rotation:
             of_purpose = self._authority.trust.with_anchor(certificate).anchors[purpose]
         except BadCertificate as error:
             raise Refused(
-                "bad_certificate", f"this certificate cannot be used: {error}", "sign the request again"
+                "unfit_certificate", f"this certificate cannot be used: {error}", "sign the request again"
             ) from None
         if not certificate.not_valid_before_utc <= self._clock() <= certificate.not_valid_after_utc:
             what, fix = "this certificate is not valid now", "check the clock where it was signed, and sign again"
-            raise Refused("bad_certificate", what, fix)
+            raise Refused("unfit_certificate", what, fix)
         if certificate not in of_purpose:
-            raise Refused("bad_certificate", f"this certificate is not one for {purpose}", "sign the request again")
+            raise Refused("unfit_certificate", f"this certificate is not one for {purpose}", "sign the request again")
         if not sure:
             return purpose
 

@@ -60,7 +60,7 @@ class ResourceService:
     ) -> UUID:
         """A new resource; ``port`` is what clients name, else the target's.
 
-        Raises Refused: bad_name, exists, not_found (a gateway), bad_target, bad_protocol, bad_port, no_gateway.
+        Raises Refused: bad_name, exists, not_found (a gateway), bad_target, bad_protocol, bad_port, bad_gateways.
         """
         label(name, "resource")
         if segment is not None:
@@ -70,7 +70,7 @@ class ResourceService:
         if not 1 <= named <= HIGHEST_PORT:
             raise Refused("bad_port", f"{named} is not a port", f"name one from 1 to {HIGHEST_PORT}")
         if not 1 <= len(set(gateways)) <= MOST_GATEWAYS:
-            raise Refused("no_gateway", f"a resource has 1 to {MOST_GATEWAYS} gateways", "name one: --gateway NAME")
+            raise Refused("bad_gateways", f"a resource has 1 to {MOST_GATEWAYS} gateways", "name one: --gateway NAME")
         async with self._directory.change(actor) as change:
             await must_be_new(change.db, Resource, name, "resource")
             served = [(await find(change.db, Gateway, each, "gateway")).id for each in sorted(set(gateways))]

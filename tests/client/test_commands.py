@@ -84,7 +84,7 @@ async def test_a_killed_agent_is_replaced_and_its_session_taken_up(gloam: Gloam)
         (("login", "ada"), b"", 2, "--password-stdin"),
         (("login", "ada", "--password-stdin"), b"\n", 1, "empty"),
         (("login", "ada", "--password-stdin"), b"wrong\n", 1, "wrong user name or password"),
-        (("login", "ada", "--password-stdin"), b"correct horse\n", 1, "--otp"),
+        (("login", "ada", "--password-stdin"), b"correct horse\n", 2, "--otp"),
         (("login", "ada", "--password-stdin", "--otp", "000000"), b"correct horse\n", 1, "wrong code"),
         (("login", "NOT A USER", "--password-stdin"), b"x\n", 2, "form"),
         (("forward", "wiki", "--listen", "nonsense"), b"", 2, "--listen"),

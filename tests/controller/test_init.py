@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from console.errors import CommandError
+from console.errors import CommandError, ExitCode
 from controller import init
 from controller.audit.offline import verify_state
 from controller.authority import Authority
@@ -186,8 +186,9 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_are_named_and_nothing_is_made(tmp_path: Path, option: str, value: str, message: str) -> None:
-    with pytest.raises(CommandError, match=message):
+    with pytest.raises(CommandError, match=message) as refused:
         initialise_from_options(tmp_path / "state", **{**OPTIONS, option: value})
+    assert refused.value.code is ExitCode.USAGE
     assert list(tmp_path.iterdir()) == []
 
 

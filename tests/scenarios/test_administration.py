@@ -119,15 +119,39 @@ async def test_explain_answers_for_the_live_session_and_for_any_source(shared_st
     assert (await admin.admin(*explain)).code == 0
     assert (await alice.gloam("connect", "wiki", text="GET / HTTP/1.0\r\n\r\n")).code == 0
     assert (await admin.admin(*explain, "--source", "192.0.2.7")).code == 4
-    assert (await admin.admin(*explain, "--source", "here")).code == 1
+    assert (await admin.admin(*explain, "--source", "here")).code == 2
     await admin.admin_json("policy", "remove", "office.cedar")
+
+
+WRONG = [
+    "grant add --resource wiki",
+    "grant add --group staff",
+    "grant add --group staff --resource wiki --expires 5x",
+    "grant add --group staff --resource wiki --hours Mon",
+    "policy explain --user {user} --resource wiki --at tomorrow",
+    "policy explain --user {user} --resource wiki --source 999.1.1.1",
+    "gateway add third --tunnel 127.77.1.2 --knock 127.77.1.2:62201",
+    "gateway add Third --tunnel 127.77.1.2:8443 --knock 127.77.1.2:62201",
+    "resource add third --gateway edge --target 1.2.3.4",
+    "resource add third --gateway edge --target 1.2.3.4:80 --port 0",
+    "invite alice --provider corp",
+]
+
+
+async def test_wrong_usage_is_told_from_what_cannot_be_done(shared_stage: Any) -> None:
+    user = (await shared_stage.person()).name
+    for line in WRONG:
+        done = await shared_stage.perimeter.admin(*line.format(user=user).split())
+        assert (done.code, len(done.err.splitlines())) == (2, 1), (line, done)
+    for line in ("grant add --group nobody --resource wiki", "gateway invite nowhere", "user disable nobody-here"):
+        assert (await shared_stage.perimeter.admin(*line.split())).code == 1, line
 
 
 async def test_nobody_forges_lines_of_the_log(shared_stage: Any) -> None:
     admin = shared_stage.perimeter
     alice = await shared_stage.person()
     refused = await admin.admin("session", "revoke", "--user", alice.name, "--reason", "a\n2026-11-22 session.ended")
-    assert refused.code == 1
+    assert refused.code == 2
     await admin.admin_json("session", "revoke", "--user", alice.name, "--reason", "x  user=mallory")
     tail = (await admin.admin("audit", "tail", "-n", "50")).out
     assert '"x  user=mallory"' in tail

@@ -194,8 +194,8 @@ async def test_a_certificate_signed_elsewhere_begins_only_if_it_is_what_was_aske
 
     for certificate, code in (
         (signed(older), "not_ours"),  # replaced by the newer request
-        (signed(csr, Purpose.SERVICES), "bad_certificate"),
-        (signed(csr, days=2), "bad_certificate"),
+        (signed(csr, Purpose.SERVICES), "unfit_certificate"),
+        (signed(csr, days=2), "unfit_certificate"),
     ):
         with pytest.raises(Refused) as caught:
             await made.rotation.install(certificate, actor="root")

@@ -91,7 +91,7 @@ async def test_a_resource_is_listed_as_made(storage: Storage) -> None:
     [
         ({"name": "Wiki"}, "bad_name"),
         ({"name": "wiki"}, "exists"),
-        ({"gateways": []}, "no_gateway"),
+        ({"gateways": []}, "bad_gateways"),
         ({"gateways": ["egde"]}, "not_found"),
         ({"port": 0}, "bad_port"),
         ({"port": 65536}, "bad_port"),
