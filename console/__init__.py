@@ -1,5 +1,6 @@
 """How the commands speak to people.
 
+- ``start``     how a console script begins, and Ctrl-C before there is a command
 - ``run``       the outermost call of every command: one line and an exit code, never a traceback
 - ``errors``    exit codes, and an error that knows its fix
 - ``piped``     what is piped into a command, bounded

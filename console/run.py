@@ -22,10 +22,11 @@ from typing import Final, NoReturn, TextIO
 import platformdirs
 import typer
 
+from console import start
 from console.errors import CommandError, ExitCode
+from console.start import INTERRUPTED
 from console.text import visible
 
-INTERRUPTED: Final = 128 + signal.SIGINT
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 DEBUG_VARIABLE: Final = "GLOAM_DEBUG"
 
@@ -37,7 +38,12 @@ def run(app: typer.Typer, prog: str) -> NoReturn:
         # A terminal without UTF-8 gets escapes, not a crash in the middle of a table.
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    code = execute(app, prog, sys.argv[1:], environ=os.environ, stderr=sys.stderr)
+    try:
+        start.listen()
+        code = execute(app, prog, sys.argv[1:], environ=os.environ, stderr=sys.stderr)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    start.hush()
     if code == BROKEN_PIPE:
         # The interpreter flushes stdout as it exits; there must be something left to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -62,8 +68,9 @@ def execute(
 
     A command's own integer result is its exit code.
     """
-    helpless = _names_no_command(app, arguments)
+    helpless = False
     try:
+        helpless = _names_no_command(app, arguments)
         if helpless:
             arguments = [*arguments, "--help"]
         result = typer.main.get_command(app).main(args=list(arguments), prog_name=prog, standalone_mode=False)
