@@ -47,7 +47,7 @@ as alice
   {gloam} forward wiki --listen 127.0.0.1:8080 {state}        then: curl http://127.0.0.1:8080/
   {gloam} connect payroll {state}                              refused, with the reason and the fix
 any HTTPS-proxy client: knock, then curl
-  curl $({gloam} knock wiki {state}) http://wiki/ --proxytunnel
+  curl $({gloam} knock wiki {state}) http://wiki/
 as a stranger
   nmap -sS -Pn -p {TLS_PORT} -e lo -S {perimeter.block.stranger} {edge}
   nmap -sU -Pn -p {KNOCK_PORT} -e lo -S {perimeter.block.stranger} {edge}
