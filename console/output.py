@@ -116,6 +116,11 @@ class Output:
         self.file.write(f"{text}\n")
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 session``, ``2 sessions``."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def plain(value: object) -> object:
     """A value as JSON may carry it; ``TypeError`` for what should not be printed, secrets among it."""
     match value:

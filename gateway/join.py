@@ -68,7 +68,10 @@ async def _enrol(invite: Invite) -> Enrolled:
             code = ExitCode.UNREACHABLE if error.step == "tls" and error.reason == "closed" else ExitCode.FAILED
             raise CommandError(str(error), error.fix, code) from error
     raise CommandError(
-        unreachable, "check that the controller runs, UDP reaches it, and this clock", ExitCode.UNREACHABLE
+        unreachable,
+        "check that the controller runs, UDP reaches it, and this clock; "
+        "an invite that was used is not answered either",
+        ExitCode.UNREACHABLE,
     )
 
 

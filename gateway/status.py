@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from console.errors import CommandError, ExitCode
 from console.local import listen_privately, may_speak, named
-from console.output import Output, plain
+from console.output import Output, counted, plain
 from gateway.config import STATUS_SOCKET
 
 DEADLINE: Final = 5.0
@@ -100,7 +100,7 @@ def describe(document: Document, output: Output) -> None:
         [each["user"], each["session"], each["seconds_left"], each["resources"] or "nothing"]
         for each in document["leases"]
     ]
-    output.table(f"{len(rows)} leases", ["USER", "SESSION", "SECONDS LEFT", "MAY REACH"], rows)
+    output.table(counted(len(rows), "lease"), ["USER", "SESSION", "SECONDS LEFT", "MAY REACH"], rows)
     rows = [
         [
             *(each[key] for key in ("resource", "protocol", "session", "source", "target", "bytes_up", "bytes_down")),
@@ -109,21 +109,23 @@ def describe(document: Document, output: Output) -> None:
         for each in document["tunnels"]
     ]
     columns = ["RESOURCE", "PROTOCOL", "SESSION", "FROM", "TARGET", "UP", "DOWN", "DROPPED"]
-    output.table(f"{len(rows)} tunnels", columns, rows)
+    output.table(counted(len(rows), "tunnel"), columns, rows)
     rows = [
         [each["pid"], each["connections"], each["cpu_seconds"], each["memory_bytes"] // 2**20, each["since"]]
         for each in document["workers"]
     ]
-    output.table(f"{len(rows)} workers", ["PID", "CONNECTIONS", "CPU SECONDS", "MEMORY MIB", "SINCE"], rows)
+    output.table(counted(len(rows), "worker"), ["PID", "CONNECTIONS", "CPU SECONDS", "MEMORY MIB", "SINCE"], rows)
     rows = [[each["source"], each["for"]] for each in document["windows"]]
-    output.table(f"{len(rows)} open windows", ["SOURCE", "FOR"], rows)
+    output.table(counted(len(rows), "open window"), ["SOURCE", "FOR"], rows)
     output.say("counters: " + ", ".join(f"{name} {count}" for name, count in document["counters"].items()))
 
 
 def _link(link: Document) -> str:
-    waiting = f"; {link['reports_waiting']} reports wait" if link["reports_waiting"] else ""
+    waiting = f"; waiting to be sent: {counted(link['reports_waiting'], 'report')}" if link["reports_waiting"] else ""
     if link["up"]:
-        return f"up with {link['controller']} since {link['since']}, {link['applied']} changes applied{waiting}"
+        return (
+            f"up with {link['controller']} since {link['since']}, {counted(link['applied'], 'change')} applied{waiting}"
+        )
     left = link["outage_left_seconds"]
     ends = "" if left is None else f"; the last lease ends in {left:.0f} s"
     return f"DOWN since {link['since']}: {link['problem'] or 'connecting'}{ends}{waiting}"

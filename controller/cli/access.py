@@ -64,10 +64,16 @@ def grant_remove(id: str, state: State = None, json: Json = False) -> None:  # n
 
 
 def _texts(files: list[Path]) -> list[dict[str, str]]:
+    return [{"name": file.name, "text": _text(file)} for file in files]
+
+
+def _text(file: Path) -> str:
     try:
-        return [{"name": file.name, "text": file.read_text(encoding="utf-8")} for file in files]
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"a policy file cannot be read: {error}", "name readable UTF-8 files") from error
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{file} cannot be read: {error.strerror}", "name a policy file") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file} is not UTF-8 text", "name a policy file") from error
 
 
 def _problems(document: dict[str, Any], *, as_json: bool) -> ExitCode:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import CommandError, ExitCode
-from console.output import Output
+from console.output import Output, counted
 from console.piped import piped_line
 from controller.cli.options import Json, State, ask, done, noun, table
 
@@ -106,7 +106,7 @@ def provider_remove(name: str, state: State = None, json: Json = False) -> None:
     Example: gloam-controller provider remove corp
     """
     document = ask(state, "provider.remove", name=name)
-    done(document, f"provider {name} removed, {document['sessions_ended']} sessions ended", as_json=json)
+    done(document, f"provider {name} removed, {counted(document['sessions_ended'], 'session')} ended", as_json=json)
 
 
 Provider = Annotated[str, typer.Option("--provider", help="The identity provider.")]
@@ -133,7 +133,11 @@ def user_unlink(user: str, provider: Provider, state: State = None, json: Json =
     Example: gloam-controller user unlink alice --provider corp
     """
     document = ask(state, "user.unlink", user=user, provider=provider)
-    done(document, f"{user} unlinked from {provider}, {document['sessions_ended']} sessions ended", as_json=json)
+    done(
+        document,
+        f"{user} unlinked from {provider}, {counted(document['sessions_ended'], 'session')} ended",
+        as_json=json,
+    )
 
 
 def user_links(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import CommandError, ExitCode
-from console.output import Output
+from console.output import Output, counted
 from controller.admin.client import stream
 from controller.cli.options import Json, State, ask, controller_state, done, noun, table
 
@@ -58,11 +58,14 @@ def session_revoke(
     Example: gloam-controller session revoke --user alice --reason "laptop reported stolen"
     """
     if sum(each is not None for each in (id, user, device)) != 1:
-        raise CommandError("which sessions?", "name one session, or --user, or --device", ExitCode.USAGE)
+        raise CommandError(
+            "the sessions to end have to be named in one way", "name a session, or --user, or --device", ExitCode.USAGE
+        )
     document = ask(state, "session.revoke", id=id, user=user, device=device, reason=reason)
-    sentence = f"{document['ended']} sessions ended, acknowledged by every gateway in {document['milliseconds']:.1f} ms"
+    ended = f"{counted(document['ended'], 'session')} ended"
+    sentence = f"{ended}, acknowledged by every gateway in {document['milliseconds']:.1f} ms"
     if document["lagging"]:
-        sentence = f"{document['ended']} sessions ended; not acknowledged yet by {', '.join(document['lagging'])}"
+        sentence = f"{ended}; not acknowledged yet by {', '.join(document['lagging'])}"
     done(document, sentence, as_json=json)
     return ExitCode.FAILED if document["lagging"] else ExitCode.DONE
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import CommandError, ExitCode
-from console.output import Output
+from console.output import Output, counted
 from console.piped import piped_line
 from controller.cli.options import Json, State, ask, done, noun, table
 
@@ -80,7 +80,7 @@ def user_disable(name: str, state: State = None, json: Json = False) -> None:
     Example: gloam-controller user disable alice
     """
     document = ask(state, "user.disable", name=name)
-    done(document, f"user {name} disabled, {document['sessions_ended']} sessions ended", as_json=json)
+    done(document, f"user {name} disabled, {counted(document['sessions_ended'], 'session')} ended", as_json=json)
 
 
 @user.command("unlock")
@@ -226,4 +226,4 @@ def device_revoke(id: str, state: State = None, json: Json = False) -> None:  # 
     Example: gloam-controller device revoke 3f2a…
     """
     document = ask(state, "device.revoke", id=id)
-    done(document, f"device {id} revoked, {document['sessions_ended']} sessions ended", as_json=json)
+    done(document, f"device {id} revoked, {counted(document['sessions_ended'], 'session')} ended", as_json=json)

@@ -17,7 +17,7 @@ from rich.control import Control
 from rich.panel import Panel
 from rich.text import Text
 
-from console.output import Output, plain
+from console.output import Output, counted, plain
 
 HOSTILE = "\x1b[2J\x1b[8mhidden\x1b]0;title\x07\u202e"
 
@@ -211,3 +211,7 @@ def test_hosts_of_any_type(capsys: pytest.CaptureFixture[str]) -> None:
     values: list[Any] = [1, 1.5, UUID(int=0), Colour.RED]
     Output().show(values)
     assert capsys.readouterr().out.splitlines() == ["1", "1.5", str(UUID(int=0)), "red"]
+
+
+def test_one_thing_is_not_many() -> None:
+    assert [counted(number, "session") for number in (0, 1, 2)] == ["0 sessions", "1 session", "2 sessions"]
