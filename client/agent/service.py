@@ -222,9 +222,8 @@ class Agent:
             view = keeper.view or view
         match route(view, Target(asked.resource, asked.port)):
             case NoRoute() as none:
-                return Problem(
-                    what=none.sentence, fix=none.fix, exit=ExitCode.DENIED if none.denied else ExitCode.FAILED
-                )
+                unasked = find(view, asked.resource) is None and not keeper.connected
+                return _cannot_ask(asked.resource, keeper.problem) if unasked else _no_way(none)
             case found:
                 return RouteAnswer(
                     session=str(view.id),
@@ -306,3 +305,13 @@ def _login_answer(reply: LoginReply) -> LoginAnswer:
         session=reply.session,
         backup_codes=reply.backup_codes,
     )
+
+
+def _no_way(none: NoRoute) -> Problem:
+    return Problem(what=none.sentence, fix=none.fix, exit=ExitCode.DENIED if none.denied else ExitCode.FAILED)
+
+
+def _cannot_ask(resource: str, problem: str) -> Problem:
+    """Nobody here knows whether that is denied, or exists."""
+    what = f"whether you may reach {resource} cannot be asked now{problem and ': '}{problem}"
+    return Problem(what=what[:1024], fix="try again once the controller answers", exit=ExitCode.UNREACHABLE)

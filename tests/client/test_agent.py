@@ -149,6 +149,22 @@ async def test_an_explanation_may_also_allow(perimeter: Perimeter, agent: Agent)
     assert isinstance(await agent.handle(RouteCall(resource="vault")), RouteAnswer)
 
 
+async def test_what_cannot_be_asked_now_is_not_called_denied(perimeter: Perimeter, agent: Agent) -> None:
+    await agent.handle(LOGIN)
+    await until(agent, lambda each: each.connected)
+    await perimeter.controller.door.close()
+    await perimeter.controller.sockets[-1].close()
+    await until(agent, lambda each: not each.connected)
+    unknown = await agent.handle(RouteCall(resource="payroll"))
+    assert isinstance(unknown, Problem)
+    assert "whether you may reach payroll cannot be asked now" in unknown.what
+    assert unknown.exit == ExitCode.UNREACHABLE
+    assert isinstance(await agent.handle(RouteCall(resource="wiki")), RouteAnswer)
+    known = await agent.handle(RouteCall(resource="vault"))
+    assert isinstance(known, Problem)
+    assert known.exit == ExitCode.DENIED
+
+
 async def test_no_session_no_route(agent: Agent) -> None:
     answer = await agent.handle(RouteCall(resource="wiki"))
     assert isinstance(answer, Problem)
