@@ -194,7 +194,7 @@ def forward(
     from client.config import ClientSettings
     from client.datagrams import UdpForward
     from client.forward import Forward
-    from client.listen import Listening
+    from client.listen import Listening, exposed
     from client.loop import run_until_signalled
     from client.reach import parse_target
     from console.address import BadAddress, HostPort
@@ -217,6 +217,8 @@ def forward(
             "protocol": listening.protocol,
         }
         output.row(document, str(listening))
+        if exposed(listening.address):
+            tell(f"warning: others on the network can use {listening.address} to reach {listening.resource} as you")
 
     def tell(problem: str) -> None:
         sys.stderr.write(f"{PROG}: {visible(problem)}\n")

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from client.session import Carried
@@ -29,6 +30,11 @@ class Listening:
         """For a person."""
         kind = "/udp" if self.protocol == "udp" else ""
         return f"{self.address}{kind} leads to {self.resource}:{self.port}{kind}"
+
+
+def exposed(address: HostPort) -> bool:
+    """Whether others than this machine can use what listens there."""
+    return not ip_address(address.host).is_loopback
 
 
 Announce = Callable[[Listening], None]

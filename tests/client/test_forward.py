@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from client.listen import exposed
+from console.address import HostPort
 from tests.client.commands import Gloam
 from tests.client.perimeter import Perimeter
 from wire.messages import Renew, Revoked
@@ -184,3 +186,21 @@ async def test_none_is_kept_where_none_is_wanted(gloam: Gloam, perimeter: Perime
     await process.wait()
     done = await gloam("forward", "wiki", "--warm", "9")
     assert (done.code, "--warm" in done.err) == (2, True)
+
+
+async def test_a_forward_that_others_can_use_says_so(gloam: Gloam) -> None:
+    await gloam.log_in()
+    process, listening = await _forward(gloam, "--listen", "0.0.0.0:0")
+    assert process.stderr is not None
+    told = (await process.stderr.readline()).decode()
+    assert told == f"gloam: warning: others on the network can use {listening['listen']} to reach wiki as you\n"
+    process.terminate()
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "others"),
+    [("127.0.0.1:1", False), ("127.8.8.8:1", False), ("[::1]:1", False), ("0.0.0.0:1", True), ("[::]:1", True)],
+)
+def test_whether_others_can_use_an_address(address: str, others: object) -> None:
+    assert exposed(HostPort.parse(address)) is others
