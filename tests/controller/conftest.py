@@ -6,7 +6,8 @@ import pytest
 
 from controller.storage import Storage
 from controller.storage.sealing import Sealer
-from tests.controller.perimeter import Clock, Edge, Perimeter, Served, build, over
+from tests.controller.perimeter import Clock, Perimeter, build, over
+from tests.controller.served import Edge, Served
 
 
 @pytest.fixture

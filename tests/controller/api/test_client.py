@@ -7,7 +7,8 @@ import pytest
 from cryptography import x509
 
 from certs import Identity, make_csr, new_private_key, private_key_pem
-from tests.controller.perimeter import Edge, Served, asked_for, proofs
+from tests.controller.perimeter import asked_for, proofs
+from tests.controller.served import Edge, Served
 from wire.enrol import enrol as join
 from wire.invite import BINDING_BYTES, BINDING_LABEL, Invite, enrol_proof
 from wire.messages import EnrolReply, EnrolRequest, LoginReply, LoginRequest, Refusal

@@ -14,7 +14,8 @@ from controller.api.routes import Identity as For
 from controller.api.routes import UndeclaredRoute, declared, guarded, is_for, requires
 from controller.errors import StorageUnavailable
 from controller.storage.models import Device, Gateway
-from tests.controller.perimeter import Perimeter, Served
+from tests.controller.perimeter import Perimeter
+from tests.controller.served import Served
 from wire.messages import Refusal
 
 DEVICE = KnownDevice(uuid4())

@@ -9,7 +9,8 @@ import pytest
 from certs import make_csr, new_private_key
 from controller.api import socket as api_socket
 from controller.errors import StorageUnavailable
-from tests.controller.perimeter import Edge, Machine, Served
+from tests.controller.perimeter import Machine
+from tests.controller.served import Edge, Served
 from wire.messages import (
     Attach,
     Beat,

@@ -14,7 +14,8 @@ from controller.authority.authority import open_root
 from controller.authority.rotation import Holder
 from controller.authority.rules import Standing, Times
 from controller.errors import Refused
-from tests.controller.perimeter import Edge, Perimeter, Rebuild
+from tests.controller.perimeter import Perimeter, Rebuild
+from tests.controller.served import Edge
 
 TIMES = Times(timedelta(minutes=10), timedelta(days=30), timedelta(days=30), timedelta(minutes=15))
 PATIENCE = 30

@@ -10,7 +10,8 @@ from controller.errors import Refused
 from controller.identity.passkey_admin import PasskeyAdmin
 from controller.identity.passkey_wishes import RECENT
 from tests.controller.identity.authenticator import BE, BS, UP, UV, Authenticator
-from tests.controller.perimeter import SOURCE, Machine, Perimeter, Served, new_csr
+from tests.controller.perimeter import SOURCE, Machine, Perimeter, new_csr
+from tests.controller.served import Served
 from wire.messages import (
     MAX_PASSKEYS,
     AddPasskey,
