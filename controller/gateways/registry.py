@@ -50,7 +50,7 @@ class GatewayRegistry:
     async def add(self, name: str, tunnel: str, knock: str, advertise: str | None = None, *, actor: str) -> UUID:
         """A new gateway, listening at ``tunnel`` (TCP) and ``knock`` (UDP), known to clients as ``advertise``.
 
-        Raises Refused: bad_name, exists, bad_address.
+        Raises Refused: bad_name, exists, bad_address, address_taken.
         """
         label(name, "gateway")
         listen = parse_reachable(tunnel, "tunnel", "bad_address")
@@ -62,6 +62,10 @@ class GatewayRegistry:
             )
         async with self._directory.change(actor) as change:
             await must_be_new(change.db, Gateway, name, "gateway")
+            same = Gateway.listen == str(listen), Gateway.knock == str(knocks), Gateway.advertise == str(told)
+            if other := await change.db.scalar(select(Gateway.name).where(*same)):
+                fix = f"name its own, or remove that one first: gloam-controller gateway remove {other}"
+                raise Refused("address_taken", f"gateway {other} has these addresses", fix)
             gateway = Gateway(
                 id=uuid4(),
                 name=name,

@@ -140,6 +140,7 @@ async def test_the_only_gateway_of_a_resource_stays(office: Office) -> None:
     [
         (("Edge", "127.0.0.1:1", "127.0.0.1:1"), "bad_name"),
         (("edge", "127.0.0.1:1", "127.0.0.1:1"), "exists"),
+        (("new", "127.0.0.1:8443", "127.0.0.1:62201"), "address_taken"),
         (("new", "127.0.0.1", "127.0.0.1:1"), "bad_address"),
         (("new", "127.0.0.1:0", "127.0.0.1:1"), "bad_address"),
         (("new", "0.0.0.0:1", "0.0.0.0:1"), "bad_address"),
