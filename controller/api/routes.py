@@ -114,7 +114,13 @@ def guarded(peers: Peers, *, body_bytes: int) -> web.Application:
 
     app = web.Application(client_max_size=body_bytes, middlewares=[guard])
     app.on_startup.append(_check_at_start)
+    app.on_response_prepare.append(_say_nothing_of_us)
     return app
+
+
+async def _say_nothing_of_us(_request: web.Request, response: web.StreamResponse) -> None:
+    """What serves this, and in which version, is nobody's business."""
+    response.headers.popall("Server", None)
 
 
 async def _admit(request: web.Request, handler: Handler, peers: Peers) -> web.StreamResponse:

@@ -83,6 +83,7 @@ PATHS += [*RENEWAL, ("POST", "/v1/recover")]
 
 async def ask(client: aiohttp.ClientSession, method: str, path: str) -> tuple[int, Refusal]:
     async with client.request(method, path, data=b"{}" if method == "POST" else None) as response:
+        assert "Server" not in response.headers
         return response.status, Refusal.model_validate_json(await response.read())
 
 
