@@ -173,7 +173,18 @@ def load_controller_settings(state: Path, environ: Mapping[str, str]) -> Control
         check_state_directory(state)
     except StoreError as error:
         raise SettingsError(str(error), error.fix) from error
-    return load_settings(ControllerSettings, path, environ)
+    settings = load_settings(ControllerSettings, path, environ)
+    if path.stat().st_mode & 0o077 and "GLOAM_DATABASE" not in environ and _has_password(settings.database):
+        what = f"{path} may be read by others than its owner, and holds the database's password"
+        raise SettingsError(what, f"run chmod 600 {path}")
+    return settings
+
+
+def _has_password(database: str) -> bool:
+    from controller.storage.database import parse_database_url
+
+    url = parse_database_url(database)
+    return url.password is not None or "password" in url.query
 
 
 def database_url(setting: str, state: Path) -> str:

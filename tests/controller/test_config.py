@@ -64,3 +64,17 @@ def test_no_settings_no_controller(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+asyncpg"])
 def test_a_postgresql_url_keeps_its_password_and_gets_its_driver(tmp_path: Path, scheme: str) -> None:
     assert database_url(f"{scheme}://u:p%40x@h:5432/d", tmp_path) == "postgresql+asyncpg://u:p%40x@h:5432/d"
+
+
+@pytest.mark.parametrize("url", ["postgresql://gloam:hush@db.test/gloam", "postgresql://db.test/gloam?password=hush"])
+def test_a_password_in_a_file_that_others_may_read_is_refused(tmp_path: Path, url: str) -> None:
+    text = f'{LEAST}database = "{url}"\n'
+    tmp_path.chmod(0o700)
+    (tmp_path / "config.toml").touch(mode=0o640)
+    with pytest.raises(SettingsError, match="may be read by others") as refused:
+        load(tmp_path, text)
+    assert refused.value.fix == f"run chmod 600 {tmp_path / 'config.toml'}"
+    assert "hush" not in str(refused.value)
+    assert load(tmp_path, LEAST).database
+    (tmp_path / "config.toml").chmod(0o600)
+    assert load(tmp_path, text).database == url
