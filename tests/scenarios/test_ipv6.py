@@ -106,12 +106,12 @@ async def mistakes_are_explained(stage: Stage, alice: Any) -> None:
     """One line that says what is wrong, whoever types it."""
     admin = stage.perimeter.admin
     refused = {
-        "an interface": (await admin("resource", "add", "x", "--gateway", "edge", "--target", "[fe80::1%eth0]:80"), 1),
-        "no brackets": (await admin("resource", "add", "x", "--gateway", "edge", "--target", "fd00::5:80"), 1),
-        "everywhere": (await admin("gateway", "add", "x", "--tunnel", "[::]:1", "--knock", "[::]:2"), 1),
+        "an interface": (await admin("resource", "add", "x", "--gateway", "edge", "--target", "[fe80::1%eth0]:80"), 2),
+        "no brackets": (await admin("resource", "add", "x", "--gateway", "edge", "--target", "fd00::5:80"), 2),
+        "everywhere": (await admin("gateway", "add", "x", "--tunnel", "[::]:1", "--knock", "[::]:2"), 2),
         "a source": (
             await admin("policy", "explain", "--user", alice.name, "--resource", "wiki", "--source", "::g"),
-            1,
+            2,
         ),
         "a listener": (await alice.gloam("forward", "wiki", "--listen", "[fe80::1%lo]:0"), 2),
     }
