@@ -8,7 +8,7 @@ import pytest
 
 from certs.errors import StoreError
 from certs.store import IdentityStore
-from console.errors import CommandError
+from console.errors import CommandError, ExitCode
 from gateway.config import IDENTITY, settings_path
 from gateway.join import join
 from tests.client.perimeter import Authority, Controller
@@ -74,3 +74,11 @@ async def test_a_failure_after_the_answer_says_that_the_invite_is_spent(controll
         await join(invite(controller), state)
     assert "new invite" in caught.value.fix
     assert not settings_path(state).exists()
+
+
+async def test_a_used_invite_is_not_answered_and_the_fix_says_so(controller: Controller, tmp_path: Path) -> None:
+    text = invite(controller)
+    await controller.door.close()
+    with pytest.raises(CommandError, match="an invite that was used is not answered either") as refused:
+        await join(text, tmp_path / "gateway")
+    assert refused.value.code is ExitCode.UNREACHABLE
