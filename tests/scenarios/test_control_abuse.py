@@ -273,7 +273,7 @@ async def test_login_bodies_and_requests_of_a_device(stage: Any) -> None:
     alice = await stage.person()
     controller = controller_of(perimeter)
     intruder = Intruder.with_client(perimeter, alice)
-    good = {"user": "alice", "password": "wrong", "otp": None, "csr": CSR}
+    good = {"user": "alice", "proofs": [{"type": "password", "password": "wrong"}], "csr": CSR}
     others = [
         Asked("a path nobody serves", post("/v1/admin", {}), 404, ""),
         Asked("a path of its own kind", post("/v1/../v1/login", {}), 404, ""),

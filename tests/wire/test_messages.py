@@ -124,7 +124,7 @@ def test_a_request_holds_one_proof_of_a_kind() -> None:
 
 
 def test_secrets_are_not_in_representations() -> None:
-    login = LoginRequest(proofs=(PasswordProof(password="hunter2"), OtpProof(code="123456")))
+    login = LoginRequest(proofs=(PasswordProof(password="hunter2"), OtpProof(code="123456")), csr="x")
     assert "hunter2" not in repr(login)
     assert "123456" not in repr(login)
     assert "knock_keys" not in repr(LEASE)

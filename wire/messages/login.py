@@ -97,8 +97,10 @@ class LoginRequest(Message):
     csr: CsrPem = ""  # of the session key; a step-up needs none
 
     @model_validator(mode="after")
-    def _one_of_a_kind(self) -> Self:
+    def _whole(self) -> Self:
         one_of_a_kind(self.proofs)
+        if not (self.csr or self.step_up):
+            raise ValueError("a login names the key its session shall have")
         return self
 
 
