@@ -51,12 +51,12 @@ class Renewal:
     async def run(self) -> None:
         """Renews whenever it is due, until it is cancelled."""
         while True:
-            await asyncio.sleep(max(0.0, (self._due() - self._clock.now()).total_seconds()))
             try:
+                await asyncio.sleep(max(0.0, (self._due() - self._clock.now()).total_seconds()))
                 await self.when_due()
             except (CannotReach, RenewalFailed, CertsError, CommandError) as error:
                 self.problem = f"the device's certificate is not renewed: {error}"
-                wait = retry_after(self._left(), secrets.randbelow(1000) / 1000)
+                wait = retry_after(self._left_if_known(), secrets.randbelow(1000) / 1000)
                 log.warning("certificate not renewed", problem=str(error), next_attempt_seconds=round(wait, 1))
                 await asyncio.sleep(wait)
 
@@ -126,6 +126,13 @@ class Renewal:
 
     def _left(self) -> timedelta:
         return self._state.device().leaf.not_valid_after_utc - self._clock.now()
+
+    def _left_if_known(self) -> timedelta:
+        """Nothing for a certificate or key that cannot be read: the person may be mending it at this moment."""
+        try:
+            return self._left()
+        except CertsError:
+            return timedelta()
 
 
 def described_platform() -> str:

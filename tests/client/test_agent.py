@@ -95,6 +95,19 @@ async def test_login_gives_a_session_that_the_agent_attaches(
     assert not status.problem
 
 
+async def test_a_key_that_others_may_read_is_told_and_the_agent_lives_on(state: ClientState) -> None:
+    """It may be mended at any moment; a renewal that cannot even read it must not take the agent with it."""
+    key = state.directory / "device.key"
+    key.chmod(0o644)
+    async with running(state) as agent:
+        await until(agent, lambda each: "may be read by others" in each.renewal_problem)
+        answer = await agent.handle(LOGIN)
+        assert isinstance(answer, Problem)
+        assert "may be read by others" in answer.what
+        key.chmod(0o600)
+        assert isinstance(await agent.handle(LOGIN), LoginAnswer)
+
+
 @pytest.mark.parametrize(
     ("call", "status"),
     [
