@@ -25,7 +25,7 @@ from certs.errors import BadCertificate, MissingFileError, StoreError
 from certs.identity import Identity
 from certs.names import parse_label
 from certs.profile import readable
-from certs.secret import Secret
+from certs.sealing import Vault
 from certs.trust import Trust
 
 __all__ = [
@@ -84,10 +84,14 @@ def read_private(path: Path) -> bytes:
 
 
 class IdentityStore:
-    """The identities kept in one directory, each under a label (``controller``, ``device``, ``session``)."""
+    """The identities kept in one directory, each under a label (``controller``, ``device``, ``session``).
 
-    def __init__(self, directory: Path) -> None:
+    ``vault`` writes and reads their private keys.
+    """
+
+    def __init__(self, directory: Path, vault: Vault | None = None) -> None:
         self.directory = directory
+        self._vault = vault or Vault()
 
     def save(self, label: str, identity: Identity) -> None:
         """Replaces the identity under ``label``; returns when it is on the disk."""
@@ -108,7 +112,7 @@ class IdentityStore:
             chain_pem = _read(chain, private=False)
             for path in (key, pending):
                 try:
-                    return Identity.from_pem(Secret(read_private(path)), chain_pem)
+                    return Identity.from_pem(self._vault.open(read_private(path), _use(label)), chain_pem)
                 except BadCertificate as error:
                     problem = str(error)
                 except MissingFileError:
@@ -145,12 +149,12 @@ class IdentityStore:
     def _replace(self, label: str, identity: Identity) -> Iterator[str]:
         """The durable steps of a save, one at a time, so that a test can stop after each."""
         key, pending, chain = self._paths(label)
-        if self._counts(pending, chain):
+        if self._counts(label, pending, chain):
             # An earlier save stopped before its last step: its key must not be overwritten by ours below.
             pending.replace(key)
             _sync_directory(self.directory)
             yield "recovered"
-        write_private(pending, identity.key.reveal())
+        write_private(pending, self._vault.close(identity.key, _use(label)))
         yield "key written"
         write_public(chain, identity.chain_pem)
         yield "certificate changed"
@@ -158,16 +162,20 @@ class IdentityStore:
         _sync_directory(self.directory)
         yield "key renamed"
 
-    @staticmethod
-    def _counts(key: Path, chain: Path) -> bool:
+    def _counts(self, label: str, key: Path, chain: Path) -> bool:
         """Whether ``key`` is the key of the certificate in ``chain``."""
         if not (key.exists() and chain.exists()):
             return False
         try:
-            Identity.from_pem(Secret(read_private(key)), _read(chain, private=False))
+            Identity.from_pem(self._vault.open(read_private(key), _use(label)), _read(chain, private=False))
         except BadCertificate:
             return False
         return True
+
+
+def _use(label: str) -> str:
+    """What the key of an identity is sealed for."""
+    return f"{label} key"
 
 
 @contextmanager

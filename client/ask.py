@@ -21,7 +21,7 @@ def raise_problem(answer: Answer) -> None:
 async def ask_session(state: ClientState, asked: Call) -> Answer:
     """The agent's answer where a session is needed; an agent is started only to take up one on the disk."""
     try:
-        answer = await call_agent(state, asked, deadline=CALL_DEADLINE, start=state.session() is not None)
+        answer = await call_agent(state, asked, deadline=CALL_DEADLINE, start=state.logged_in)
     except NoAgent:
         raise not_logged_in(state) from None
     raise_problem(answer)
@@ -50,7 +50,7 @@ def no_session(state: ClientState, answer: StatusAnswer | None) -> CommandError:
 async def ask_status(state: ClientState) -> StatusAnswer | None:
     """The agent's state; None where none runs and there is no session on the disk to take up."""
     try:
-        answer = await call_agent(state, StatusCall(), deadline=CALL_DEADLINE, start=state.session() is not None)
+        answer = await call_agent(state, StatusCall(), deadline=CALL_DEADLINE, start=state.logged_in)
     except NoAgent:
         return None
     raise_problem(answer)
@@ -60,7 +60,7 @@ async def ask_status(state: ClientState) -> StatusAnswer | None:
 async def log_out(state: ClientState) -> bool | None:
     """Ends session and agent: whether the controller confirmed it; None if there was nothing to end."""
     try:
-        answer = await call_agent(state, LogoutCall(), deadline=CALL_DEADLINE, start=state.session() is not None)
+        answer = await call_agent(state, LogoutCall(), deadline=CALL_DEADLINE, start=state.logged_in)
     except NoAgent:
         return None
     raise_problem(answer)

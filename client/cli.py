@@ -55,6 +55,9 @@ def enrol(
         str | None, typer.Option("--name", help="What administrators see; the host's name if not given.")
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Give up the device that is enrolled here.")] = False,
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Seal its keys with a key that the system's keyring keeps.")
+    ] = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -63,8 +66,9 @@ def enrol(
     from console.piped import piped_text
 
     text = piped_text() if invite == "-" else invite
-    profile = asyncio.run(enrol_device(state_of(state), read_invite(text), replace=replace, name=name))
-    document = {"domain": profile.domain, "device": profile.device, "user": profile.user}
+    here, read = state_of(state), read_invite(text)
+    profile = asyncio.run(enrol_device(here, read, replace=replace, name=name, keyring=keyring))
+    document = {"domain": profile.domain, "device": profile.device, "user": profile.user, "keyring": keyring}
     told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"
     if not profile.user:
         told = f"Enrolled in {profile.domain} as device {profile.device}; whoever logs in first owns it. Next: "

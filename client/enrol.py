@@ -8,17 +8,20 @@ Laws:
 3. The room for the new files is taken before the first knock, and the old device is there until the new one is.
 """
 
+import contextlib
 import platform
 import socket
 from datetime import timedelta
 from typing import Final
 
 from certs.errors import StoreError
+from client import system_keyring
 from client.ask import log_out
 from client.clock import Clock, correct
 from client.dial import CannotReach, Door, tls_failed
 from client.profile import Profile
 from client.state import ClientState
+from client.system_keyring import KeyLostError
 from console.errors import CommandError, ExitCode
 from spa.packet import KnockKind
 from wire.enrol import EnrolFailed, Enrolled, enrol, place
@@ -41,27 +44,45 @@ def read_invite(text: str) -> Invite:
     return invite
 
 
-async def enrol_device(state: ClientState, invite: Invite, *, replace: bool, name: str | None) -> Profile:
-    """Makes this state directory a device of the invite's user. Raises CommandError."""
+async def enrol_device(
+    state: ClientState, invite: Invite, *, replace: bool, name: str | None, keyring: bool = False
+) -> Profile:
+    """Makes this state directory a device of the invite's user. Raises CommandError, KeyringError.
+
+    `keyring`: its keys are sealed with a key that the system's keyring keeps.
+    """
     _check_vacant(state, replace=replace)  # before the directory is asked to hold a lock
     state.make()
     with place(state.directory) as give_room_back:
         _check_vacant(state, replace=replace)
+        former = None
         if state.enrolled:
             await log_out(state)  # an agent that waits for a login would log in as the old device
+            with contextlib.suppress(StoreError):  # a damaged device may be replaced, too
+                former = state.keyring_entry
         clock = state.clock()
-        enrolled = await _at_some_controller(invite, clock, name or socket.gethostname())
+        sealing = system_keyring.store() if keyring else None  # one that refuses costs no invite
+        try:
+            enrolled = await _at_some_controller(invite, clock, name or socket.gethostname())
+        except BaseException:
+            if sealing is not None:
+                system_keyring.forget(sealing.entry)
+            raise
         clock.offset_us = correct(0, enrolled.clock_offset // _MICROSECOND)
         profile = Profile(
             domain=invite.domain, device=enrolled.name.id, user=enrolled.user, controllers=enrolled.controllers
         )
         give_room_back()
         try:
-            state.save_enrolment(profile, enrolled.identity, enrolled.trust, enrolled.knock_secret, clock)
+            state.save_enrolment(
+                profile, enrolled.identity, enrolled.trust, enrolled.knock_secret, clock, sealing=sealing
+            )
         except (StoreError, OSError) as error:
             what = f"device {profile.device} was enrolled, but {state.directory} did not take its files: {error}"
             fix = "mend that, then ask the administrator to revoke the device and for a new invite"
             raise CommandError(what, fix) from error
+        if former is not None:
+            system_keyring.forget(former)
         return profile
 
 
@@ -72,7 +93,12 @@ def _check_vacant(state: ClientState, *, replace: bool) -> None:
     if not replace:
         what = f"this device is already enrolled as {profile.user} of {profile.domain}"
         raise CommandError(what, "add --replace, or enrol another with --state DIR")
-    if state.session() is not None:
+    try:
+        somebody = state.session() is not None
+    except KeyLostError:
+        state.forget_session()  # nobody can open it any more; it ends by itself
+        somebody = False
+    if somebody:
         raise CommandError("somebody is logged in on this device", "run gloam logout first")
 
 

@@ -17,6 +17,7 @@ from client.session import Target
 from client.state import ClientState
 from client.tunnel import gateway_door
 from console.address import HostPort
+from console.errors import CommandError
 from spa.packet import derive_key
 from spa.sender import send_knock
 
@@ -53,6 +54,9 @@ class Knocked:
 
 async def knock(state: ClientState, target: Target) -> Knocked:
     """Knocks at the first gateway of the resource. Raises CommandError."""
+    if state.keyring_entry is not None:
+        what = "this device's keys are sealed with the system's keyring, and curl needs the session's in a file"
+        raise CommandError(what, f"use gloam forward {target}")
     way = await find_way(state, target)
     gateway = way.gateways[0]
     door = gateway_door(gateway, way, state.profile(), state.knock_secret())

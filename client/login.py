@@ -55,7 +55,7 @@ async def _ask(state: ClientState, user: str, proofs: tuple[Proof, ...], *, step
         asked = LoginCall(user=user or None, proofs=proofs, step_up=step_up)
     except ValueError:
         raise bad_form() from None
-    answer = await call_agent(state, asked, deadline=LOGIN_DEADLINE, start=not step_up or state.session() is not None)
+    answer = await call_agent(state, asked, deadline=LOGIN_DEADLINE, start=not step_up or state.logged_in)
     raise_problem(answer)
     if not isinstance(answer, LoginAnswer):
         raise CommandError("the agent answered something else", "run gloam logout and log in again")

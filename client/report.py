@@ -70,6 +70,7 @@ def status_document(here: ClientState, answer: StatusAnswer | None) -> dict[str,
             "renewal_due": due,
             "problem": answer.renewal_problem if answer else "",
         },
+        "keyring": here.keyring_entry is not None,
         "clock_offset_seconds": offset / 1_000_000,
         "controllers": [
             {"name": each.name, "host": each.tls.host, "port": each.tls.port} for each in profile.controllers
@@ -82,6 +83,8 @@ def tell_status(output: Output, document: dict[str, Any], view: SessionView | No
     say = output.say
     say(f"Device:     {document['device']} in {document['domain']}")
     say(f"Certified:  {_certificate(document['certificate'])}")
+    if document["keyring"]:
+        say("Keys:       sealed; the system's keyring opens them")
     if view is None:
         ended = document["ended"]
         if document["resuming"]:

@@ -6,6 +6,8 @@ Laws:
    finishes what a crash left.
 2. Keys and the knock secret are 0600 and the directory 0700 (`certs.store` refuses anything wider).
 3. Session files exist only while a session does.
+4. By choice (`gloam enrol --keyring`) keys and the knock secret are sealed, with a key that is in the system's keyring
+   alone. What follows, a renewal or a session, is sealed as the device was (`certs.sealing`).
 """
 
 import contextlib
@@ -16,12 +18,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeVar
+from uuid import UUID
 
 from pydantic import ValidationError
 
 from certs.errors import StoreError
 from certs.names import Name, Purpose
 from certs.profile import renewal_due
+from certs.sealing import SealingKey, Vault, entry_of
 from certs.secret import Secret
 from certs.staging import Staging
 from certs.store import (
@@ -36,11 +40,13 @@ from certs.store import (
 )
 from client.clock import Clock
 from client.profile import ClockCorrection, Ended, Profile
+from client.system_keyring import fetch
 from console.errors import CommandError, ExitCode
 from wire.messages import Message
 
 DEVICE: Final = "device"
 SESSION: Final = "session"
+KNOCK_USE: Final = "knock secret"
 
 M = TypeVar("M", bound=Message)
 
@@ -48,7 +54,7 @@ M = TypeVar("M", bound=Message)
 class ClientState:
     """What one enrolled device keeps. Several directories are several devices, even on one machine."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, vault: Vault | None = None) -> None:
         self.directory = directory
         self.config = directory / "config.toml"
         self.agent_socket = directory / "agent.sock"
@@ -60,7 +66,8 @@ class ClientState:
         self._knock_secret = directory / "knock.secret"
         self._clock = directory / "clock.json"
         self._ended = directory / "ended.json"
-        self._identities = IdentityStore(directory)
+        self._vault = vault or Vault(fetch)
+        self._identities = IdentityStore(directory, self._vault)
         self._trusted: tuple[tuple[int, int], Trust] | None = None  # as read, and from which file
         files = (self._trust, self._knock_secret)
         names = (*(path.name for path in files), f"{DEVICE}.key", f"{DEVICE}.pem", self._clock.name, self._profile.name)
@@ -85,11 +92,22 @@ class ClientState:
         return self._required(Profile, self._profile)
 
     def save_enrolment(
-        self, profile: Profile, identity: Identity, trust: Trust, knock_secret: Secret, clock: Clock
+        self,
+        profile: Profile,
+        identity: Identity,
+        trust: Trust,
+        knock_secret: Secret,
+        clock: Clock,
+        *,
+        sealing: SealingKey | None = None,
     ) -> None:
-        """Makes this directory a device, whole or not at all; the caller keeps others from doing the same."""
+        """Makes this directory a device, whole or not at all; the caller keeps others from doing the same.
+
+        `sealing`: what keys and the knock secret are sealed with.
+        """
         self.make()
-        new = ClientState(self._staging.begin())  # the same names, one directory further down
+        # The same names, one directory further down.
+        new = ClientState(self._staging.begin(), Vault(fetch, sealing))
         new.write_device(identity, trust, knock_secret)
         new.save_clock(clock)
         write_private(new._profile, profile.model_dump_json(indent=2).encode())
@@ -104,13 +122,14 @@ class ClientState:
         """
         if self.profile().name != identity.name:
             raise CommandError("this directory is another device now", "nothing is to be done")
-        ClientState(self._staging.begin()).write_device(identity, trust, knock_secret)
+        self.unlock()
+        ClientState(self._staging.begin(), self._vault).write_device(identity, trust, knock_secret)
         self._staging.commit()
 
     def write_device(self, identity: Identity, trust: Trust, knock_secret: Secret) -> None:
         """Writes what changes at a renewal, file by file: for a directory nobody reads yet."""
         write_public(self._trust, trust.to_pem())
-        write_private(self._knock_secret, knock_secret.reveal())
+        write_private(self._knock_secret, self._vault.close(knock_secret, KNOCK_USE))
         self._identities.save(DEVICE, identity)
 
     def save_owner(self, user: str) -> None:
@@ -150,9 +169,23 @@ class ClientState:
 
     def knock_secret(self) -> Secret:
         """What this device's knocks are keyed with."""
-        return Secret(read_private(self._knock_secret))
+        return self._vault.open(read_private(self._knock_secret), KNOCK_USE)
+
+    @property
+    def keyring_entry(self) -> UUID | None:
+        """The entry of the system's keyring that opens this device's keys; None where they are not sealed."""
+        return entry_of(read_private(self._knock_secret))
+
+    def unlock(self) -> None:
+        """Gets what opens this device's keys, once a process, if they are sealed. Raises KeyringError, StoreError."""
+        self._vault.follow(read_private(self._knock_secret))
 
     # The session -------------------------------------------------------------------------------------------------
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether there is a session here, without opening its key."""
+        return self._identities.exists(SESSION)
 
     def session(self) -> Identity | None:
         """The key and certificate of the session, while there is one."""
@@ -165,6 +198,7 @@ class ClientState:
 
     def save_session(self, identity: Identity) -> None:
         """Replaces the session's key and certificate in one step."""
+        self.unlock()
         self._identities.save(SESSION, identity)
 
     def forget_session(self) -> None:

@@ -32,6 +32,7 @@ log = structlog.get_logger("client.agent")
 def run_agent(state: ClientState, ready: int | None, level: str) -> None:
     """The whole life of an agent. `ready` is a descriptor told when it listens; a second agent ends at once."""
     configure_logs(json=False, level=level)
+    state.unlock()  # the loop never waits for a keyring
     last_attempt = time.monotonic() + LOCK_DEADLINE
     while True:
         with exclusive(state.agent_lock) as ours:

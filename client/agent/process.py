@@ -48,6 +48,8 @@ async def call_agent(state: ClientState, asked: Call, *, deadline: float, start:
 def start_agent(state: ClientState) -> None:
     """Starts an agent in a session of its own and returns once it listens. Raises CommandError if it does not."""
     state.make()
+    state.unlock()  # what a keyring asks or refuses, it does here, where somebody reads it;
+    state.session()  # and so is what a damaged session says
     descriptor = os.open(state.agent_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     reading, writing = os.pipe()
     try:

@@ -38,6 +38,10 @@ class Gloam:
         self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "GLOAM_STATE": str(directory)}
         self._started: list[asyncio.subprocess.Process] = []
 
+    def set(self, **variables: str) -> None:
+        """Gives the commands these variables as well."""
+        self._environ.update(variables)
+
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
