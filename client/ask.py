@@ -12,9 +12,19 @@ CALL_DEADLINE: Final = 15.0
 """Seconds for the agent's answer: it may ask the controller."""
 
 
+class Denied(CommandError):  # noqa: N818 - reads as what it is
+    """A decision of the controller said no; `reason` is its code."""
+
+    def __init__(self, what: str, fix: str, reason: str) -> None:
+        super().__init__(what, fix, ExitCode.DENIED)
+        self.reason = reason
+
+
 def raise_problem(answer: Answer) -> None:
     """Raises the CommandError that an agent's Problem stands for."""
     if isinstance(answer, Problem):
+        if answer.code is not None:
+            raise Denied(answer.what, answer.fix, answer.code)
         raise CommandError(answer.what, answer.fix, ExitCode(answer.exit))
 
 

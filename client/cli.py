@@ -201,6 +201,7 @@ def forward(
     from client.listen import Listening, exposed
     from client.loop import run_until_signalled
     from client.reach import parse_target
+    from client.step_up import with_step_up
     from console.address import BadAddress, HostPort
     from console.settings import load_settings
     from console.text import visible
@@ -231,7 +232,11 @@ def forward(
     here, target = enrolled(state), parse_target(resource, udp=True)
     kept = load_settings(ClientSettings, here.config, os.environ).warm if warm is None else warm
     serving = UdpForward if target.protocol == "udp" else Forward
-    run_until_signalled(serving(here, target, tell, warm=kept).run(address, announce))
+
+    def serve() -> None:
+        run_until_signalled(serving(here, target, tell, warm=kept).run(address, announce))
+
+    with_step_up(here, serve, interactive=not json and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 @app.command(epilog="Example: ssh -o ProxyCommand='gloam connect %h:%p' build-server")
@@ -244,11 +249,12 @@ def connect(
     from client.loop import run_loop
     from client.reach import parse_target
     from client.stdio import connect_stdio
+    from client.step_up import with_step_up
 
-    del json  # console.run reads it from the command line
     # Standard output belongs to the tunnel; what Python buffered for it must not come in between.
     sys.stdout.flush()
-    run_loop(connect_stdio(enrolled(state), parse_target(resource), sys.stdin.fileno(), sys.stdout.fileno()))
+    here, target, streams = enrolled(state), parse_target(resource), (sys.stdin.fileno(), sys.stdout.fileno())
+    with_step_up(here, lambda: run_loop(connect_stdio(here, target, *streams)), interactive=not json)
 
 
 @app.command(epilog="Example: curl $(gloam knock wiki) http://wiki/")

@@ -34,6 +34,9 @@ async def _signalled(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         if not stopped:
             raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):  # a closed uvloop would swallow them, and more may follow
+            loop.remove_signal_handler(number)
 
 
 def _loop_factory() -> Any:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from wire.messages import GatewayAddress, ResourceView, SessionView
+from wire.messages import Code, GatewayAddress, ResourceView, SessionView
 
 Carried = Literal["tcp", "udp"]
 """What a tunnel carries: bytes or datagrams."""
@@ -33,11 +33,15 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class NoRoute:
-    """Why there is no way to a resource. `denied`: policy says so; otherwise the asking was wrong."""
+    """Why there is no way to a resource. `denied`: policy says so; otherwise the asking was wrong.
+
+    `code` is the decision's, where the controller gave one.
+    """
 
     denied: bool
     sentence: str
     fix: str
+    code: Code | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,8 @@ def route(view: SessionView, target: Target) -> Route | NoRoute:
 def denial(resource: ResourceView) -> NoRoute:
     """What the controller says about a resource it does not allow."""
     sentence = resource.sentence or f"you may not reach {resource.name}"
-    return NoRoute(denied=True, sentence=sentence, fix=resource.fix or "ask the administrator for a grant")
+    fix = resource.fix or "ask the administrator for a grant"
+    return NoRoute(denied=True, sentence=sentence, fix=fix, code=resource.code)
 
 
 def find(view: SessionView, name: str) -> ResourceView | None:

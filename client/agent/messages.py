@@ -164,12 +164,13 @@ class LogoutAnswer(Message):
 
 
 class Problem(Message):
-    """The call came to nothing; `exit` is the command's exit code."""
+    """The call came to nothing; `exit` is the command's exit code, `code` that of the decision, if one said no."""
 
     type: Literal["problem"] = "problem"
     what: Text
     fix: Text
     exit: Annotated[int, Field(ge=1, le=4)]
+    code: Code | None = None
 
 
 Call = Annotated[

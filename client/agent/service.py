@@ -308,7 +308,8 @@ def _login_answer(reply: LoginReply) -> LoginAnswer:
 
 
 def _no_way(none: NoRoute) -> Problem:
-    return Problem(what=none.sentence, fix=none.fix, exit=ExitCode.DENIED if none.denied else ExitCode.FAILED)
+    exit_code = ExitCode.DENIED if none.denied else ExitCode.FAILED
+    return Problem(what=none.sentence, fix=none.fix, exit=exit_code, code=none.code)
 
 
 def _cannot_ask(resource: str, problem: str) -> Problem:

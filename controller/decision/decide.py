@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 USUAL: Final = frozenset({"mfa", "otp", "pwd"})  # what explanations suppose: a password and a code
 STRONGER: Final = (
-    ("webauthn", "a passkey", "gloam login --step-up --passkey"),
-    ("otp", "a code of your authenticator", "gloam login --step-up"),
+    ("webauthn", "passkey_missing", "a passkey", "gloam login --step-up --passkey"),
+    ("otp", "method_missing", "a code of your authenticator", "gloam login --step-up"),
 )
-"""Methods a policy may insist on and a person can add to a session: the name, what it is, and how."""
+"""Methods a policy may insist on and a person can add to a session: the name, our code, what it is, and how."""
 ASK: Final = "ask an administrator of the perimeter"
 NOWHERE: Final = "0.0.0.0"  # noqa: S104 - no address is bound: it stands for "from anywhere" in explanations
 
@@ -118,11 +118,11 @@ def _refusal(
     fresh = directory.engine.verdict(user, resource, context.at(context.now))
     if fresh.allowed:
         return _step_up(directory, resource, context, fresh)
-    for method, what, how in STRONGER if "mfa" in context.methods else ():
+    for method, code, what, how in STRONGER if "mfa" in context.methods else ():
         stronger = directory.engine.verdict(user, resource, context.at(context.now).by(method))
         if stronger.allowed:
             sentence = f"{resource.name} asks for {what}, which you did not use in this session."
-            return StepUp("method_missing", sentence, f"prove it: {how}", stronger.policies)
+            return StepUp(code, sentence, f"prove it: {how}", stronger.policies)
     if verdict.policies:
         return _forbidden(directory, verdict)
     return (

@@ -53,6 +53,7 @@ class Gloam:
             stderr=asyncio.subprocess.PIPE,
             env=self._environ,
             cwd=self.directory.parent,
+            start_new_session=True,  # nobody sits there
         )
         self._started.append(process)
         return process

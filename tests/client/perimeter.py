@@ -226,6 +226,7 @@ class Answers:
     otp: str = "123456"
     passkey_of: str = ""  # the perimeter a passkey is asked for by; none where it is empty
     resources: tuple[ResourceView, ...] = ()
+    after_step_up: tuple[ResourceView, ...] = ()  # instead of them; the same ones where it is empty
     explained: dict[str, ResourceView] = field(default_factory=dict)
     attach_status: int = 200
     revoked_on_attach: Revoked | None = None
@@ -344,7 +345,9 @@ class Controller:
         answers = self.answers
         given = {proof.type: proof for proof in asked.proofs}
         password, otp = given.get("password"), given.get("otp")
-        if password is None:
+        if asked.step_up:
+            reply = self._step_up(request, otp)
+        elif password is None:
             asks = (PasswordAsk(), self._passkey(request)) if answers.passkey_of else (PasswordAsk(),)
             reply = LoginReply(status="more", asks=asks, time=self.now())
         elif (asked.user, password) != (answers.user, PasswordProof(password=answers.password)):
@@ -363,6 +366,20 @@ class Controller:
             self.sessions[view.id] = view
             reply = LoginReply(status="done", session=view, time=self.now())
         return web.Response(text=reply.model_dump_json())
+
+    def _step_up(self, request: web.Request, otp: Message | None) -> LoginReply:
+        answers = self.answers
+        if otp is None:
+            asks = (OtpAsk(), self._passkey(request)) if answers.passkey_of else (OtpAsk(),)
+            return LoginReply(status="more", asks=asks, time=self.now())
+        if otp != OtpProof(code=answers.otp):
+            return LoginReply(
+                status="refused", code="bad_otp", sentence="wrong code", fix="wait for the next", time=self.now()
+            )
+        answers.resources = answers.after_step_up or answers.resources
+        (session,) = self.sessions
+        self.sessions[session] = self.sessions[session].model_copy(update={"resources": answers.resources})
+        return LoginReply(status="done", session=self.sessions[session], time=self.now())
 
     def _passkey(self, request: web.Request) -> PasskeyAsk:
         """A question for a passkey, over a challenge for the perimeter `answers.passkey_of` on this device."""

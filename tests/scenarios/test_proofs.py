@@ -1,5 +1,7 @@
 """From nothing to a session, and back in again: an authenticator by its QR code, a code, a backup code, once."""
 
+import asyncio
+import os
 import stat
 from typing import Any
 
@@ -9,7 +11,8 @@ import zxingcpp
 from PIL import Image
 
 from lab.authenticator import Authenticator
-from lab.perimeter import PASSWORD, Client
+from lab.perimeter import PASSWORD, Client, Perimeter
+from tests.terminal import Typed, at_terminal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -62,7 +65,23 @@ async def test_from_nothing_by_qr_code_then_by_code_then_by_backup_code_once(sha
     assert (stepped["stepped_up"], stepped["session"]) == (True, by_backup["session"])
     session = await perimeter.admin_json("session", "show", by_backup["session"])
     assert session["methods"] == ["backup", "mfa", "pwd"]
+    await step_up_on_demand(perimeter, alice, codes.pop())
     await replace_everything(alice, codes[2:])
+
+
+async def step_up_on_demand(perimeter: Perimeter, alice: Client, code: str) -> None:
+    """What asks for a fresh proof gets it from whoever sits at the terminal, and carries bytes."""
+    await perimeter.admin_json("grant", "add", "--user", "paula", "--resource", "payroll", "--mfa-within", "5s")
+    async with asyncio.timeout(60):
+        while (denied := await alice.gloam("connect", "payroll")).code != 4:
+            assert denied.code == 0, denied.err  # still fresh
+    assert denied.err.endswith("s old; prove it again: gloam login --step-up\n")
+    asked = Typed("Code of the authenticator (or a backup code): ", f"{code}\n")
+    process = await at_terminal(
+        alice.argv("connect", "payroll"), asked, env={**os.environ, "GLOAM_STATE": str(alice.state)}
+    )
+    page, shown = await process.communicate(b"GET / HTTP/1.0\r\n\r\n")
+    assert (process.returncode, page[:7]) == (0, b"HTTP/1."), shown
 
 
 async def replace_everything(alice: Client, codes: list[str]) -> None:

@@ -260,7 +260,7 @@ CERT = frozenset({"cert"})
 @pytest.mark.parametrize(
     ("policies", "grant", "methods", "kind", "code"),
     [
-        ([PASSKEYS], STAFF, {"mfa", "otp", "pwd"}, "step_up", "method_missing"),
+        ([PASSKEYS], STAFF, {"mfa", "otp", "pwd"}, "step_up", "passkey_missing"),
         ([PASSKEYS], STAFF, {"mfa", "webauthn"}, "allow", "ok"),
         ([PASSKEYS], STAFF, CERT, "deny", "forbidden"),
         ([PASSKEYS, FORBID], STAFF, {"mfa", "otp", "pwd"}, "deny", "forbidden"),
