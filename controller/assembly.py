@@ -90,6 +90,7 @@ class Controller:
         self.authority = authority
         self.name = Name(settings.domain, NameKind.CONTROLLER, settings.name)
         self.started = utc_now()
+        self._where = f"controller/{settings.name}"  # in the audit log
         note = storage.audit.note
         self.admission = Admission(
             started_us=wall_clock_us(),
@@ -347,7 +348,7 @@ class Controller:
     def _handshake_refused(self, refusal: TlsRefusal) -> None:
         self.storage.audit.note(
             HandshakeRefused(
-                where=f"controller/{self.settings.name}",
+                where=self._where,
                 source=str(HostPort(*refusal.source)) if refusal.source[0] else "",
                 code=refusal.reason,
                 detail=refusal.sentence,
@@ -358,17 +359,13 @@ class Controller:
     def _knock_refused(self, drop: Drop, source: IPAddress) -> None:
         if drop.key_id is not None:
             self.storage.audit.note(
-                KnockRefused(
-                    where=f"controller/{self.settings.name}", key_id=drop.key_id, source=str(source), code=drop.reason
-                )
+                KnockRefused(where=self._where, key_id=drop.key_id, source=str(source), code=drop.reason)
             )
 
     def _cloak_troubled(self, trouble: Trouble) -> None:
         log.warning("trouble with the cloak", code=str(trouble.code), detail=trouble.detail, count=trouble.count)
         self.storage.audit.note(
-            CloakTrouble(
-                where=f"controller/{self.settings.name}", code=trouble.code, detail=trouble.detail, count=trouble.count
-            )
+            CloakTrouble(where=self._where, code=trouble.code, detail=trouble.detail, count=trouble.count)
         )
 
     async def _look(self) -> None:
