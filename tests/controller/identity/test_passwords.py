@@ -54,7 +54,7 @@ async def test_a_storm_is_told_to_come_again_and_the_loop_goes_on() -> None:
     counting.cancel()
     assert sum(isinstance(answer, Busy) for answer in answers) == 8
     assert sum(answer == Checked(matches=False) for answer in answers) == 4
-    assert turns > 10
+    assert turns > 0, "a hash made in the loop lets nothing else have its turn"
     assert await passwords.check(None, "x") == Checked(matches=False)
     passwords.close()
 
