@@ -23,7 +23,7 @@ from gateway.status import ask
 from lab.addresses import CONTROLLER, GATEWAYS, KNOCK_PORT, RESOURCES, TLS_PORT, USER, Addresses, Block, place
 from lab.authenticator import Authenticator
 from lab.here import run_here
-from lab.processes import Finished, LabError, Process, finish, script
+from lab.processes import Finished, LabError, Process, Spawn, execute, finish, script
 from spa.cloak.nftables import remove_table
 from spa.errors import CloakError
 
@@ -34,9 +34,10 @@ PASSWORD = "correct horse battery staple"  # noqa: S105 - of people who live for
 class Client:
     """A person's machine: a state directory, and the `gloam` command over it."""
 
-    def __init__(self, name: str, state: Path, env: Mapping[str, str], block: Addresses) -> None:
+    def __init__(self, name: str, state: Path, env: Mapping[str, str], block: Addresses, spawn: Spawn) -> None:
         self.name = name
         self._block = block
+        self._spawn = spawn
         self.state = state
         self.authenticator: Authenticator | None = None
         self._env = {**env, "GLOAM_STATE": str(state)}
@@ -47,11 +48,11 @@ class Client:
 
     async def gloam(self, *arguments: str, text: str | None = None, seconds: float = 60) -> Finished:
         """Run `gloam` with these arguments to its end."""
-        return await finish(self.argv(*arguments), text=text, env=self._env, seconds=seconds)
+        return await finish(self.argv(*arguments), text=text, env=self._env, seconds=seconds, spawn=self._spawn)
 
     def with_environment(self, env: Mapping[str, str]) -> "Client":
         """The same machine, whose commands have these variables as well."""
-        return Client(self.name, self.state, {**self._env, **env}, self._block)
+        return Client(self.name, self.state, {**self._env, **env}, self._block, self._spawn)
 
     async def json(self, *arguments: str, text: str | None = None) -> Any:
         """Run `gloam … --json` and read its document. Raises LabError unless it succeeded."""
@@ -74,6 +75,7 @@ class Client:
             log=self.state / f"forward-{resource.replace(':', '-').replace('/', '-')}.log",
             env=self._env,
             awaited=b'"listen"',
+            spawn=self._spawn,
         )
         line = await process.ready()
         at = HostPort.parse(json.loads(line)["listen"])
@@ -100,7 +102,7 @@ class Perimeter:
     """Made empty; `start_controller`, `add_gateway`, `add_resource`, `add_client` fill it.
 
     `admin_here`: administrators' commands run in this process (lab/here.py) instead of one each. `block`: its
-    addresses, of the loopback network unless others are given.
+    addresses, of the loopback network unless others are given. `spawn`: how its processes are started.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Perimeter:
         gateway_settings: Mapping[str, str] | None = None,
         admin_here: bool = False,
         block: Addresses | None = None,
+        spawn: Spawn = execute,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="gloam-lab-"))
         self.block: Addresses = block or Block()
@@ -125,6 +128,7 @@ class Perimeter:
         self._gateway_settings = dict(gateway_settings or {})
         self._resources = 0
         self._admin_here = admin_here
+        self._spawn = spawn
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,7 +160,7 @@ class Perimeter:
         if self._database:
             argv += ["--database", self._database]
         argv.append("--json")
-        return await finish(argv, env=self._settings)
+        return await finish(argv, env=self._settings, spawn=self._spawn)
 
     async def start_controller(self, **settings: str) -> Process:
         """`gloam-controller run`, after `init` the first time; returns once it is ready."""
@@ -175,7 +179,7 @@ class Perimeter:
             from controller.cli import app
 
             return await run_here(app, "gloam-controller", command, text)
-        return await finish([script("gloam-controller"), *command], text=text, env=self._settings)
+        return await finish([script("gloam-controller"), *command], text=text, env=self._settings, spawn=self._spawn)
 
     async def admin_json(self, *arguments: str, text: str | None = None) -> Any:
         """Run an administrator's command with `--json` and read its document. Raises LabError unless it succeeded."""
@@ -194,7 +198,7 @@ class Perimeter:
             "gateway", "add", name, "--tunnel", place(address, TLS_PORT), "--knock", place(address, KNOCK_PORT)
         )
         argv = [script("gloam-gateway"), "join", invite["invite"], "--state", str(self.gateway_state(name)), "--json"]
-        joined = await finish(self.block.at(number, argv), env=self._gateway_settings)
+        joined = await finish(self.block.at(number, argv), env=self._gateway_settings, spawn=self._spawn)
         _document(joined, "gloam-gateway join")
         return await self.start_gateway(name) if start else None
 
@@ -248,7 +252,7 @@ class Perimeter:
     ) -> Client:
         """A machine for `user`, enrolled with a fresh invite; `env` is the environment of all its commands."""
         name = name or user
-        client = Client(name, self.directory / f"client-{name}", env or {}, self.block)
+        client = Client(name, self.directory / f"client-{name}", env or {}, self.block, self._spawn)
         self.clients[name] = client
         if enrol:
             invite = await self.admin_json("invite", user)
@@ -258,7 +262,8 @@ class Perimeter:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def _start(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> Process:
-        process = await Process.start(name, argv, log=self.directory / f"{name}.log", env=env)
+        log = self.directory / f"{name}.log"
+        process = await Process.start(name, argv, log=log, env=env, spawn=self._spawn)
         self.processes[name] = process
         return process
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 STOP_SECONDS = 15
 LINES_KEPT = 1_000
@@ -37,10 +37,66 @@ def die_with_parent() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class Child(Protocol):
+    """What the lab needs of an `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or None while it runs."""
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None:
+        """What it writes."""
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What it writes until it ends."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Signals it, if it still runs."""
+
+    def kill(self) -> None:
+        """Ends it."""
+
+
+class Spawn(Protocol):
+    """How a process is started: `execute`, unless somebody knows a cheaper way."""
+
+    async def __call__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], text: bytes | None = None, together: bool = False
+    ) -> Child:
+        """Start it."""
+
+
+async def execute(
+    argv: Sequence[str], *, env: Mapping[str, str], text: bytes | None = None, together: bool = False
+) -> Child:
+    """Start `argv` with `env` besides ours, `text` as its input, and its errors `together` with its output."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT if together else asyncio.subprocess.PIPE,
+        env={**os.environ, **env},
+        start_new_session=True,  # Ctrl-C is for the lab, which then stops its processes in order
+        preexec_fn=die_with_parent,
+    )
+    if process.stdin is not None and text is not None:
+        process.stdin.write(text)
+        process.stdin.close()
+    return process
+
+
 class Process:
     """A server of the lab. Made by `await Process.start(…)`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, awaited: bytes) -> None:
+    def __init__(self, name: str, process: Child, log: Path, awaited: bytes) -> None:
         self.name = name
         self.log = log
         self._process = process
@@ -59,18 +115,10 @@ class Process:
         log: Path,
         env: Mapping[str, str] | None = None,
         awaited: bytes = b"ready",
+        spawn: Spawn = execute,
     ) -> "Process":
         """Start `argv`; its stdout and stderr go to `log`."""
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
-            start_new_session=True,  # Ctrl-C is for the lab, which then stops its processes in order
-            preexec_fn=die_with_parent,
-        )
-        return cls(name, process, log, awaited)
+        return cls(name, await spawn(argv, env=env or {}, together=True), log, awaited)
 
     @property
     def pid(self) -> int:
@@ -159,20 +207,17 @@ class Finished:
 
 
 async def finish(
-    argv: Sequence[str], *, text: str | None = None, env: Mapping[str, str] | None = None, seconds: float = 60
+    argv: Sequence[str],
+    *,
+    text: str | None = None,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 60,
+    spawn: Spawn = execute,
 ) -> Finished:
     """Run `argv` to its end with `text` as its input."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(env or {})},
-        start_new_session=True,
-        preexec_fn=die_with_parent,
-    )
+    process = await spawn(argv, env=env or {}, text=None if text is None else text.encode())
     try:
-        out, err = await asyncio.wait_for(process.communicate(None if text is None else text.encode()), seconds)
+        out, err = await asyncio.wait_for(process.communicate(), seconds)
     except (TimeoutError, asyncio.CancelledError):
         process.kill()
         await process.wait()

@@ -4,15 +4,17 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 
 from lab.perimeter import Client, Perimeter
+from lab.processes import Spawn, execute
+from tests.postgresql import new_database
+from tests.scenarios.forked import Forks
 
 ONE_WORKER = {"GLOAM_WORKERS": "1"}
 """Each worker costs half a second of CPU to start, and most stories are not about them."""
@@ -54,6 +56,9 @@ class Stage:
         return [event for event in events if all(event.get(key) == value for key, value in fields.items())]
 
 
+MakeStage = Callable[..., contextlib.AbstractAsyncContextManager[Stage]]
+
+
 @pytest.fixture
 def database_for_scenario(request: pytest.FixtureRequest) -> str | None:
     """The database stories are told on: SQLite, unless pytest was given `--database URL`; then a fresh one there."""
@@ -64,15 +69,25 @@ def database_for_scenario(request: pytest.FixtureRequest) -> str | None:
     return url
 
 
+@pytest.fixture(scope="session")
+def spawn(request: pytest.FixtureRequest) -> Iterator[Spawn]:
+    """How stories start gloam's commands."""
+    if request.config.getoption("--execute"):
+        yield execute
+        return
+    with Forks() as forks:
+        yield forks.spawn
+
+
 @pytest.fixture
-def make_stage(database_for_scenario: str | None) -> Callable[..., contextlib.AbstractAsyncContextManager[Stage]]:
+def make_stage(database_for_scenario: str | None, spawn: Spawn) -> MakeStage:
     """`async with make_stage(cloak=…, settings=…) as stage:` a perimeter that stands, torn down at the end."""
 
     @contextlib.asynccontextmanager
     async def make(*, gateway_settings: Mapping[str, str] | None = None, **options: Any) -> AsyncIterator[Stage]:
         settings = {**ONE_WORKER, **(gateway_settings or {})}
-        perimeter = Perimeter(database=database_for_scenario, admin_here=True, gateway_settings=settings, **options)
-        async with perimeter:
+        how = {"database": database_for_scenario, "admin_here": True, "spawn": spawn, **options}
+        async with Perimeter(gateway_settings=settings, **how) as perimeter:
             stage = Stage(perimeter)
             await stage.set()
             yield stage
@@ -81,14 +96,14 @@ def make_stage(database_for_scenario: str | None) -> Callable[..., contextlib.Ab
 
 
 @pytest.fixture
-async def stage(make_stage: Callable[..., contextlib.AbstractAsyncContextManager[Stage]]) -> AsyncIterator[Stage]:
+async def stage(make_stage: MakeStage) -> AsyncIterator[Stage]:
     """The usual perimeter, with the cloak `auto` finds."""
     async with make_stage() as standing:
         yield standing
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
+async def shared_stage(request: pytest.FixtureRequest, spawn: Spawn) -> AsyncIterator[Stage]:
     """The usual perimeter, one for all stories of a file: each brings people of its own and leaves the rest alone.
 
     A file that uses it says `pytestmark = pytest.mark.asyncio(loop_scope="module")`.
@@ -96,25 +111,11 @@ async def shared_stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
     named = request.config.getoption("--database")
     async with contextlib.AsyncExitStack() as stack:
         database = None if named is None else await stack.enter_async_context(new_database(make_url(named)))
-        made = Perimeter(database=database, admin_here=True, gateway_settings=ONE_WORKER)
+        made = Perimeter(database=database, admin_here=True, gateway_settings=ONE_WORKER, spawn=spawn)
         perimeter = await stack.enter_async_context(made)
         stage = Stage(perimeter)
         await stage.set()
         yield stage
-
-
-@contextlib.asynccontextmanager
-async def new_database(server: URL) -> AsyncIterator[str]:
-    """The URL of a new, empty database on a PostgreSQL server, dropped at the end."""
-    import asyncpg
-
-    name = f"gloam_test_{uuid4().hex}"
-    address = server.set(drivername="postgresql").render_as_string(hide_password=False)
-    connection = await asyncpg.connect(address)
-    await connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy TEMPLATE template0")
-    yield server.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
 
 
 @pytest.fixture

@@ -1,78 +1,140 @@
-"""Commands in processes forked from one that has imported everything: a second of imports once, not for each of thirty.
+"""Starting gloam's commands by forking them from one process that has imported everything (forkserver.py).
 
-Each is a process of its own, with its own arguments, environment and exit code; only the interpreter's start is shared.
+The story's half of it: a `spawn` for lab/processes.py. What is not ours, or is given variables that count when a
+program starts, is executed as usual.
 """
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
 
-from lab.processes import Finished
+from lab.processes import Child, die_with_parent, execute, script
 
-SECONDS = 60
-LONGEST_ANSWER = 1 << 20
+MODULES: Final = {
+    script("gloam"): "client",
+    script("gloam-controller"): "controller",
+    script("gloam-gateway"): "gateway",
+}
+AT_THE_START: Final = ("LD_", "PYTHON", "OPENSSL_", "FAKETIME", "MALLOC_")
+"""Variables that mean something when a program starts: a fork would come too late for them."""
+LONGEST_REPLY: Final = 32
 
-SERVER = """
-import importlib, json, os, sys, tempfile
-commands = {"gloam-controller": "controller.cli", "gloam-gateway": "gateway.cli"}
-for module in ("controller.run", "gateway.run", *commands.values()):
-    importlib.import_module(module)
-for line in sys.stdin:
-    asked = json.loads(line)
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if not pid:
-            for number, file in enumerate((open(os.devnull), out, err)):
-                os.dup2(file.fileno(), number)
-            os.environ.update(asked["environ"])
-            sys.argv = asked["argv"]
-            importlib.import_module(commands[sys.argv[0]]).main()
-            os._exit(70)  # main exits
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    print(json.dumps([code, *texts]), flush=True)
-"""
+
+class Forked:
+    """A command that was forked, to be used as an `asyncio.subprocess.Process`."""
+
+    def __init__(
+        self, pid: int, connection: socket.socket, stdout: asyncio.StreamReader, stderr: asyncio.StreamReader | None
+    ) -> None:
+        self.pid = pid
+        self.stdout = stdout
+        self.returncode: int | None = None
+        self._stderr = stderr
+        self._end = asyncio.create_task(self._reaped(connection), name=f"end of {pid}")
+
+    async def _reaped(self, connection: socket.socket) -> int:
+        with connection:
+            self.returncode = int(await asyncio.get_running_loop().sock_recv(connection, LONGEST_REPLY))
+        return self.returncode
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended."""
+        return await asyncio.shield(self._end)
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What it writes until it ends."""
+        streams = [stream.read() for stream in (self.stdout, self._stderr) if stream is not None]
+        out, *err = await asyncio.gather(*streams)
+        await self.wait()
+        return out, b"".join(err)
+
+    def send_signal(self, number: int) -> None:
+        """Signals it, if it still runs."""
+        if self.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it."""
+        self.send_signal(signal.SIGKILL)
 
 
 class Forks:
-    """Runs `gloam-controller` and `gloam-gateway`, one after the other."""
+    """The process they are forked from. Everything that was forked ends with this context."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="gloam-forks-")
+        self._address = str(Path(self._directory.name) / "s")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(self._address)
+            listener.listen(64)
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", "tests.scenarios.forkserver"], stdin=listener, cwd=Path(__file__).parents[2],
+                start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
+            )  # fmt: skip
+        return self
 
-    async def __call__(self, name: str, *arguments: str, **variables: str) -> Finished:
-        """The command to its end, with nothing on its standard input."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked: dict[str, Any] = {"argv": [name, *arguments], "environ": variables}
-        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
-        async with asyncio.timeout(SECONDS):
-            return Finished(*json.loads(await self._process.stdout.readline()))
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.terminate()
+        self._server.wait()
+        self._directory.cleanup()
+
+    async def spawn(
+        self, argv: Sequence[str], *, env: Mapping[str, str], text: bytes | None = None, together: bool = False
+    ) -> Child:
+        """As `lab.processes.execute`."""
+        command, environ = list(argv), {**os.environ, **env}
+        if command[:2] == [sys.executable, "-m"] and command[2].startswith("lab."):
+            module, command = command[2], command[2:]
+        else:
+            module = MODULES.get(command[0], "")
+        early = any(key.startswith(AT_THE_START) and os.environ.get(key) != value for key, value in environ.items())
+        if early or not module:
+            return await execute(argv, env=env, text=text, together=together)
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self._address)
+        connection.setblocking(False)  # noqa: FBT003
+        stdout, into_stdout = await _pipe()
+        stderr, into_stderr = (None, into_stdout) if together else await _pipe()
+        stdin = _with(text)
+        asked = json.dumps({"argv": command, "environ": environ, "module": module}).encode()
+        socket.send_fds(connection, [asked], [stdin, into_stdout, into_stderr])
+        for each in {stdin, into_stdout, into_stderr}:
+            os.close(each)
+        pid = int(await asyncio.get_running_loop().sock_recv(connection, LONGEST_REPLY))
+        return Forked(pid, connection, stdout, stderr)
 
 
-@asynccontextmanager
-async def forks() -> AsyncIterator[Forks]:
-    """The process they are forked from; it ends with this context, and what it ran last with it."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        SERVER,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=LONGEST_ANSWER,
-        start_new_session=True,
-    )
+def _with(text: bytes | None) -> int:
+    """A standard input that has this text: short enough for a pipe to hold."""
+    if text is None:
+        return os.open(os.devnull, os.O_RDONLY)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
     try:
-        yield Forks(process)
+        if os.write(theirs, text) < len(text):
+            raise ValueError("too long for a pipe to hold")
     finally:
-        if process.returncode is None:
-            os.killpg(process.pid, 9)
-        await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]
+        os.close(theirs)
+    return ours
+
+
+async def _pipe() -> tuple[asyncio.StreamReader, int]:
+    """What is written into the descriptor comes out of the reader."""
+    ours, theirs = os.pipe()
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(ours, "rb", 0))
+    return reader, theirs

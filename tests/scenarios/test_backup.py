@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pyrage
 import pytest
+from sqlalchemy import make_url
 
 from lab.perimeter import Client, Perimeter
 from lab.processes import LabError, finish, script
 from lab.visitor import fetch
+from tests.postgresql import new_database
 
 PATIENCE = 60
 PASSPHRASE = "seven words nobody would ever guess"
@@ -38,7 +41,20 @@ async def log_in(client: Client) -> None:
     raise LabError("no code counts")
 
 
-async def test_devices_and_gateways_come_back_to_a_restored_controller(stage: Any, tmp_path: Path) -> None:
+@pytest.fixture
+async def elsewhere(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, ...]]:
+    """What names an empty database to restore into; SQLite's is a file, which is gone with the machine."""
+    server = request.config.getoption("--database")
+    if server is None:
+        yield ()
+        return
+    async with new_database(make_url(server)) as url:
+        yield "--database", url
+
+
+async def test_devices_and_gateways_come_back_to_a_restored_controller(
+    stage: Any, tmp_path: Path, elsewhere: tuple[str, ...]
+) -> None:
     perimeter, file = stage.perimeter, tmp_path / "gloam.age"
     alice = await stage.person()
     unused = await perimeter.admin_json("invite", "alice")
@@ -66,7 +82,11 @@ async def test_devices_and_gateways_come_back_to_a_restored_controller(stage: An
         assert len(refused.err.splitlines()) == 1, refused.err
         assert not perimeter.controller_state.exists()
 
-    restored = await run(perimeter, "restore", str(file), "--passphrase-stdin")
+    if elsewhere:
+        refused = await run(perimeter, "restore", str(file), "--passphrase-stdin")
+        assert "already holds a perimeter" in refused.err
+        assert not perimeter.controller_state.exists()
+    restored = await run(perimeter, "restore", str(file), "--passphrase-stdin", *elsewhere)
     assert restored.code == 0, restored.err
     assert (restored.json["sessions_ended"], restored.json["invites_closed"]) == (1, 1)
     await perimeter.start_controller()

@@ -11,7 +11,7 @@ import re
 import socket
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ import pytest
 
 from lab.addresses import KNOCK_PORT, TLS_PORT, Block
 from lab.perimeter import Perimeter
-from lab.processes import Finished, finish, script
-from tests.scenarios.forked import Forks, forks
+from lab.processes import Finished, Spawn, finish, script
 from tests.scenarios.intruder import environment
 
 FAILED, USAGE, UNREACHABLE = 1, 2, 3
@@ -62,10 +61,16 @@ def one_line(done: Finished, code: int, *words: str) -> str:
     return lines[0]
 
 
+Command = Callable[..., Awaitable[Finished]]
+
+
 @pytest.fixture
-async def command() -> AsyncIterator[Forks]:
-    async with forks() as made:
-        yield made
+def command(spawn: Spawn) -> Command:
+    async def run(name: str, *arguments: str, **variables: str) -> Finished:
+        """The command to its end, with nothing on its standard input."""
+        return await finish([script(name), *arguments], env=variables, spawn=spawn)
+
+    return run
 
 
 @pytest.fixture
@@ -78,7 +83,7 @@ def block() -> Iterator[Block]:
 class Made:
     """A controller that has been initialised, and does not run."""
 
-    def __init__(self, state: Path, host: str, command: Forks) -> None:
+    def __init__(self, state: Path, host: str, command: Command) -> None:
         self.command = command
         self.state = state
         self.listen = f"{host}:{TLS_PORT}"
@@ -104,7 +109,7 @@ class Made:
 
 
 @pytest.fixture
-async def made(tmp_path: Path, block: Block, command: Forks) -> Made:
+async def made(tmp_path: Path, block: Block, command: Command) -> Made:
     controller = Made(tmp_path / "controller", block.address(1), command)
     assert (await controller.init()).code == 0
     return controller
@@ -140,7 +145,9 @@ def rewritten(path: Path, old: str, new: str) -> "contextlib.AbstractContextMana
     return change()
 
 
-async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, tmp_path: Path, command: Forks) -> None:
+async def test_a_controller_says_in_one_line_why_it_does_not_start(
+    made: Made, tmp_path: Path, command: Command
+) -> None:
     state, config = made.state, made.state / "config.toml"
     with untouched(tmp_path):
         nowhere = tmp_path / "nowhere"
@@ -180,7 +187,7 @@ async def test_a_controller_says_in_one_line_why_it_does_not_start(made: Made, t
         )
 
 
-async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Path, command: Forks) -> None:
+async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Path, command: Command) -> None:
     path = made.state / "gloam.db"
     good = path.read_bytes()
     with contextlib.closing(sqlite3.connect(path)) as database, database:
@@ -201,7 +208,7 @@ async def test_a_database_of_a_newer_gloam_or_of_nobody(made: Made, tmp_path: Pa
         one_line(await made.run(), FAILED, str(path), "init")
 
 
-async def test_an_init_that_fails_leaves_nothing(tmp_path: Path, block: Block, command: Forks) -> None:
+async def test_an_init_that_fails_leaves_nothing(tmp_path: Path, block: Block, command: Command) -> None:
     controller = Made(tmp_path / "controller", block.address(1), command)
     away = "postgresql://gloam:hush@127.0.0.1:1/gloam"
     with untouched(tmp_path):
@@ -247,7 +254,7 @@ async def test_a_cloak_that_was_asked_for_and_is_not_permitted_stops_the_start(
             one_line(done, FAILED, f"the {cloak} cloak does not work here", "CAP_NET_ADMIN")
 
 
-async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter, command: Forks) -> None:
+async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perimeter, command: Command) -> None:
     perimeter = standing
     await perimeter.processes["gateway-edge"].stop()
     gateway, alice = perimeter.gateway_state("edge"), perimeter.clients["alice"]
@@ -295,7 +302,7 @@ async def test_gateway_and_client_say_in_one_line_what_is_wrong(standing: Perime
             assert "Traceback" not in done.err
 
 
-async def test_one_state_has_one_controller_one_gateway_and_one_agent(make_stage: Any, command: Forks) -> None:
+async def test_one_state_has_one_controller_one_gateway_and_one_agent(make_stage: Any, command: Command) -> None:
     async with make_stage() as stage:
         perimeter = stage.perimeter
         alice = await stage.person()
