@@ -7,7 +7,10 @@ Laws:
    measurement would make time step back, while all processes of a machine agree on its uncorrected clock.
 2. An offset is corrected only where a new measurement is more than `TOLERANCE` away from the one in use.
 3. A correction that sets the time back does not set the time of knocks back: servers that accepted knocks from a clock
-   that ran ahead refuse older ones. That time goes on at half speed until the corrected clock has caught up.
+   that ran ahead refuse older ones. That time goes on as it did while a process may still knock with the correction
+   before (`SETTLED`), then at half speed until the corrected clock has caught up.
+4. All of that is one value, a `ClockCorrection`: processes that are given the same one at different moments send the
+   same times.
 """
 
 import time
@@ -16,11 +19,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from client.profile import ClockCorrection
+
 TOLERANCE: Final = timedelta(seconds=20)
 """A sixth of what a knock allows: far above the jitter of a measurement, far below what a server refuses."""
 
 ACCEPTED_AHEAD: Final = timedelta(seconds=120)
 """The most a knock may be ahead: where the clock was further off no knock was accepted, and none has to be outrun."""
+
+SETTLED: Final = timedelta(seconds=15)
+"""Longer than one way to a gateway may take, from asking the agent for it to the last knock there."""
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,36 +56,36 @@ def correct(offset_us: int, measured_us: int) -> int:
 class Clock:
     """This machine's clock with the correction in use. `wall` answers microseconds since 1970."""
 
-    offset_us: int = 0
+    correction: ClockCorrection = field(default_factory=ClockCorrection)
     wall: Callable[[], int] = field(default=wall_clock_us)
-    _lead_us: int = field(default=0, init=False)
-    _lead_since_us: int = field(default=0, init=False)
 
     def us(self) -> int:
         """The time in microseconds since 1970 that the next knock carries."""
         wall = self.wall()
-        return wall + self.offset_us + self._lead(wall)
+        return wall + self.offset_us + _lead(self.correction, wall)
 
     def now(self) -> datetime:
         """The controller's time."""
         return _EPOCH + timedelta(microseconds=self.wall() + self.offset_us)
 
     @property
-    def knock_offset_us(self) -> int:
-        """What other processes of this machine add to its clock for the knocks they make now."""
-        return self.offset_us + self._lead(self.wall())
+    def offset_us(self) -> int:
+        """What this machine's clock lacks of the controller's."""
+        return self.correction.offset_us
 
     def learn(self, theirs: datetime, asked_us: int, answered_us: int) -> bool:
-        """Takes the time of an answer in; both moments are `wall` readings. True if the offset changed."""
-        before, knocked_with = self.offset_us, self.knock_offset_us
-        self.offset_us = correct(before, measure(theirs, asked_us, answered_us))
-        if self.offset_us == before:
+        """Takes the time of an answer in; both moments are `wall` readings. True if the correction changed."""
+        offset = correct(self.offset_us, measure(theirs, asked_us, answered_us))
+        if offset == self.offset_us:
             return False
-        ahead = knocked_with - self.offset_us
-        self._lead_us = ahead if 0 < ahead <= ACCEPTED_AHEAD // _MICROSECOND else 0
-        self._lead_since_us = self.wall()
+        wall = self.wall()
+        ahead = self.offset_us + _lead(self.correction, wall) - offset
+        lead = ahead if 0 < ahead <= ACCEPTED_AHEAD // _MICROSECOND else 0
+        self.correction = ClockCorrection(offset_us=offset, lead_us=lead, since_us=wall)
         return True
 
-    def _lead(self, wall: int) -> int:
-        """How far knocks run ahead of the corrected clock, as law 3 has it."""
-        return max(0, self._lead_us - max(0, wall - self._lead_since_us) // 2)
+
+def _lead(correction: ClockCorrection, wall: int) -> int:
+    """How far knocks run ahead of the corrected clock, as law 3 has it."""
+    slowed = wall - correction.since_us - SETTLED // _MICROSECOND
+    return max(0, correction.lead_us - max(0, slowed) // 2)

@@ -19,7 +19,7 @@ from client import system_keyring
 from client.ask import log_out
 from client.clock import Clock, correct
 from client.dial import CannotReach, Door, tls_failed
-from client.profile import Profile
+from client.profile import ClockCorrection, Profile
 from client.state import ClientState
 from client.system_keyring import KeyLostError
 from console.errors import CommandError, ExitCode
@@ -68,7 +68,7 @@ async def enrol_device(
             if sealing is not None:
                 system_keyring.forget(sealing.entry)
             raise
-        clock.offset_us = correct(0, enrolled.clock_offset // _MICROSECOND)
+        clock.correction = ClockCorrection(offset_us=correct(0, enrolled.clock_offset // _MICROSECOND))
         profile = Profile(
             domain=invite.domain, device=enrolled.name.id, user=enrolled.user, controllers=enrolled.controllers
         )

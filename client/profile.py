@@ -40,6 +40,12 @@ class Ended(Message):
 
 
 class ClockCorrection(Message):
-    """What must be added to this machine's clock to have the controller's."""
+    """What this machine's clock (microseconds since 1970) lacks of the controller's, and of the time of knocks.
+
+    The same for all its processes, and a function of that clock alone: `client.clock` has the rules.
+    """
 
     offset_us: int = 0
+    lead_us: int = 0
+    """How far knocks ran ahead of the corrected clock when it was corrected, at `since_us`."""
+    since_us: int = 0

@@ -224,12 +224,11 @@ class ClientState:
 
     def clock(self) -> Clock:
         """This machine's clock, with the correction last learnt."""
-        kept = self._optional(ClockCorrection, self._clock)
-        return Clock(kept.offset_us if kept else 0)
+        return Clock(self._optional(ClockCorrection, self._clock) or ClockCorrection())
 
     def save_clock(self, clock: Clock) -> None:
         """Keeps the correction for the next process."""
-        write_private(self._clock, ClockCorrection(offset_us=clock.offset_us).model_dump_json().encode())
+        write_private(self._clock, clock.correction.model_dump_json().encode())
 
     # Files -------------------------------------------------------------------------------------------------------
 

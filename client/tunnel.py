@@ -198,7 +198,7 @@ def gateway_door(
         gateway.tls,
         gateway.knock,
         KnockKind.TUNNEL,
-        Clock(way.clock_offset_us),
+        Clock(way.clock),
         session=UUID(way.session),
         deadline=deadline,
         seen_at=None if way.seen_at is None else ip_address(way.seen_at),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from client.profile import Ended
+from client.profile import ClockCorrection, Ended
 from wire.messages import (
     Ask,
     BackupCodes,
@@ -152,7 +152,7 @@ class RouteAnswer(Message):
     session: Annotated[str, Field(max_length=36)]
     resource: ResourceView
     gateways: Annotated[tuple[GatewayAddress, ...], Field(min_length=1)]
-    clock_offset_us: int
+    clock: ClockCorrection  # for the knocks there
     seen_at: IpAddress | None = None  # where the controller sees this machine
 
 

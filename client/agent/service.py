@@ -229,7 +229,7 @@ class Agent:
                     session=str(view.id),
                     resource=found.resource,
                     gateways=found.gateways,
-                    clock_offset_us=self._clock.knock_offset_us,
+                    clock=self._clock.correction,
                     seen_at=view.seen_at,
                 )
 

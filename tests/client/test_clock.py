@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.clock import TOLERANCE, Clock, correct, measure
+from client.clock import SETTLED, TOLERANCE, Clock, correct, measure
+from client.profile import ClockCorrection
 
 SECOND = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,16 +50,30 @@ def test_a_clock_shows_the_controllers_time() -> None:
 @pytest.mark.parametrize("ahead", [21, 100, 120])
 def test_a_clock_set_back_never_sends_knocks_an_older_time(ahead: int) -> None:
     moment = 1000 * SECOND
-    clock = Clock(wall=lambda: moment)
+    clock, before = Clock(wall=lambda: moment), Clock(wall=lambda: moment)
     sent = [clock.us()]
     assert clock.learn(EPOCH + timedelta(seconds=1000 - ahead), moment, moment)
     assert clock.now() == EPOCH + timedelta(seconds=1000 - ahead)
-    for _ in range(3 * ahead):
-        moment += SECOND
-        assert clock.us() == moment + clock.knock_offset_us
+    for second in range(3 * ahead):
+        moment += SECOND // 2
+        if second < SETTLED.total_seconds():  # a process that was told nothing of it
+            sent.append(before.us())
+        moment += SECOND // 2
         sent.append(clock.us())
     assert sent == sorted(set(sent))
     assert sent[-1] == moment - ahead * SECOND  # caught up
+
+
+def test_processes_that_were_told_of_a_correction_at_different_moments_send_the_same_times() -> None:
+    moment = 1000 * SECOND
+    agent = Clock(wall=lambda: moment)
+    assert agent.learn(EPOCH + timedelta(seconds=900), moment, moment)
+    early = Clock(agent.correction, wall=lambda: moment)
+    late = Clock(wall=lambda: moment)
+    for _ in range(300):
+        moment += SECOND
+        late.correction = ClockCorrection.model_validate_json(agent.correction.model_dump_json())
+        assert early.us() == late.us() == agent.us()
 
 
 def test_a_clock_nobody_believed_is_set_back_at_once() -> None:

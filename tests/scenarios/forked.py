@@ -1,7 +1,7 @@
 """Starting gloam's commands by forking them from one process that has imported everything (forkserver.py).
 
-The story's half of it: a `spawn` for lab/processes.py. What is not ours, or is given variables that count when a
-program starts, is executed as usual.
+The story's half of it: a `spawn` for lab/processes.py. What is not ours, is given variables that count when a program
+starts, or belongs to another network is executed as usual.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ MODULES: Final = {
     script("gloam-controller"): "controller",
     script("gloam-gateway"): "gateway",
 }
+NETWORK: Final = Path("/proc/thread-self/ns/net")
 AT_THE_START: Final = ("LD_", "PYTHON", "OPENSSL_", "FAKETIME", "MALLOC_")
 """Variables that mean something when a program starts: a fork would come too late for them."""
 LONGEST_REPLY: Final = 32
@@ -78,6 +79,7 @@ class Forks:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(self._address)
             listener.listen(64)
+            self._network = NETWORK.readlink()
             self._server = subprocess.Popen(
                 [sys.executable, "-m", "tests.scenarios.forkserver"], stdin=listener, cwd=Path(__file__).parents[2],
                 start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
@@ -101,7 +103,7 @@ class Forks:
         else:
             module = MODULES.get(command[0], "")
         early = any(key.startswith(AT_THE_START) and os.environ.get(key) != value for key, value in environ.items())
-        if early or not module:
+        if early or not module or NETWORK.readlink() != self._network:
             return await execute(argv, env=env, text=text, together=together)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         connection.connect(self._address)
