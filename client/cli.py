@@ -25,6 +25,7 @@ from client.cli_options import (
 from console.errors import CommandError, ExitCode
 from console.output import Output
 from console.run import run
+from console.version import add_version
 
 PROG = "gloam"
 COMMANDS_GROUP = "gloam.commands"
@@ -37,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+add_version(app, PROG)
 
 passkey = typer.Typer(
     name="passkey", help="Your passkeys and security keys.", no_args_is_help=True, rich_markup_mode=None

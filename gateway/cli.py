@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from console.run import run as run_app
+from console.version import add_version
 
 app = typer.Typer(
     name="gloam-gateway",
@@ -17,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+add_version(app, "gloam-gateway")
 
 State = Annotated[
     Path | None, typer.Option("--state", help="The state directory (else $GLOAM_STATE, else the usual place).")

@@ -1,6 +1,8 @@
 """What cli.md promises of every command, asked of every command there is."""
 
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any, get_args
 
 import pytest
@@ -9,6 +11,7 @@ import typer
 import client.cli
 import controller.cli
 import gateway.cli
+from console.run import execute
 from spa.cloak import CloakName
 
 WITHOUT_JSON = {"gloam agent", "gloam lab"}  # nobody types the first; the second stays up and talks to people
@@ -60,3 +63,16 @@ def test_a_password_is_never_an_argument(name: str) -> None:
 
 def test_the_cloaks_to_choose_from_are_the_cloaks_there_are() -> None:
     assert get_args(gateway.cli.CloakChoice) == tuple(CloakName)
+
+
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        ("gloam", client.cli.app),
+        ("gloam-controller", controller.cli.app),
+        ("gloam-gateway", gateway.cli.app),
+    ],
+)
+def test_a_command_line_says_its_version(name: str, app: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(app, name, ["--version"], environ={}, stderr=sys.stderr) == 0
+    assert capsys.readouterr().out == f"{name} {version('gloam')}\n"

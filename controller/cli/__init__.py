@@ -16,6 +16,7 @@ options.py    what every command shares
 import typer
 
 from console.run import run as run_app
+from console.version import add_version
 from controller.cli import access, authority, copies, federation, live, master, passkeys, people, perimeter, places
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+add_version(app, "gloam-controller")
 app.command("init")(perimeter.init)
 app.command("run")(perimeter.run)
 app.command("backup")(copies.backup)
