@@ -1,12 +1,13 @@
 """Names that chains have proved, so that the second connection of a session does not read its certificate again.
 
-1. What is kept follows from the bytes of the chain alone. Its times are compared with every `now`; that the chain is
-   signed, and that the peer holds the key, the TLS stack verifies on every connection.
+1. What is kept follows from the bytes of the chain alone, which its SHA-256 digests stand for. Its times are compared
+   with every `now`; that the chain is signed, and that the peer holds the key, the TLS stack verifies on every
+   connection.
 2. Only what was proved is kept: a refusal is found again each time, with its reason.
 3. It is bounded: when it is full it begins anew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -40,20 +41,21 @@ class Proved:
     def __len__(self) -> int:
         return len(self._proofs)
 
-    def name_of(self, verified_chain: Sequence[bytes], now: datetime) -> Proof:
-        """What the chain (DER, leaf first) proves at `now`.
+    def name_of(
+        self, digests: tuple[bytes, ...], read: Callable[[], Sequence[x509.Certificate]], now: datetime
+    ) -> Proof:
+        """What the verified chain with these digests (SHA-256 of each DER, leaf first) proves at `now`.
 
-        Raises BadCertificate as `certs.verify.name_of` does, and ValueError for a certificate nobody can read.
+        `read` answers that chain. Raises BadCertificate as `certs.verify.name_of` does, and what `read` raises.
         """
-        key = tuple(verified_chain)
-        known = self._proofs.get(key)
+        known = self._proofs.get(digests)
         if known is not None and known.begin <= now <= known.end:
             return known
-        chain = [x509.load_der_x509_certificate(each) for each in key]
+        chain = read()
         name = name_of(chain, anchors=self._anchors, domain=self._domain, now=now)
         begin = max(each.not_valid_before_utc for each in chain)
         proof = Proof(name, chain[0], begin, min(each.not_valid_after_utc for each in chain))
         if len(self._proofs) >= self._most:
             self._proofs.clear()
-        self._proofs[key] = proof
+        self._proofs[digests] = proof
         return proof

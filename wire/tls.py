@@ -18,10 +18,12 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Self, TypeVar
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi as _ffi
 from OpenSSL._util import lib as _openssl
 
 from certs.errors import BadCertificate
@@ -47,6 +49,8 @@ _OPTIONS: Final = SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIA
 _PARTIAL_WRITE: Final = 0x1
 _NO_AUTO_CHAIN: Final = 0x8
 _MAX_CHAIN_DEPTH: Final = 3
+_SHA256: Final = _openssl.EVP_get_digestbyname(b"sha256")
+_SHA256_BYTES: Final = hashlib.sha256().digest_size
 
 _CODES: Final = SSL.X509VerificationCodes
 _REFUSALS: Final = {
@@ -116,7 +120,7 @@ class Pin:
     root_spki_sha256: bytes
 
     def __post_init__(self) -> None:
-        if len(self.root_spki_sha256) != hashlib.sha256().digest_size:
+        if len(self.root_spki_sha256) != _SHA256_BYTES:
             raise LocalError("a root is pinned by 32 bytes")
 
 
@@ -161,13 +165,13 @@ class ServerTls(_Policy):
     def judge(self, connection: SSL.Connection) -> Judged:
         """Who the peer is, once the handshake is done. Raises TlsRefused."""
         group = self._check_parameters(connection)
-        chain = connection.get_verified_chain()
-        if not chain:
+        digests = _digests(connection)
+        if not digests:
             if self._require_client or connection.get_peer_certificate() is not None:
                 raise TlsRefused("no_certificate", "the peer showed no certificate")
             return Judged(None, None, group, connection.get_alpn_proto_negotiated(), None)
         try:
-            proof = self._proved.name_of([_der(each) for each in chain], datetime.now(UTC))
+            proof = self._proved.name_of(digests, partial(_verified_chain, connection), datetime.now(UTC))
         except BadCertificate as error:
             raise TlsRefused(error.reason, str(error)) from None
         return Judged(proof.name, proof.leaf, group, connection.get_alpn_proto_negotiated(), None)
@@ -245,7 +249,7 @@ class ClientTls(_Policy):
             root = trust.root
             anchors = trust.only(Purpose.SERVICES)
         else:
-            chain = connection.get_verified_chain(as_cryptography=True) or []
+            chain = _verified_chain(connection)
             signer = chain[1:2]
             anchors = trust.accepting(signer[0], Purpose.SERVICES) if signer else trust.only(Purpose.SERVICES)
         name = _name_of(chain, anchors, self.expect.domain, server=True)
@@ -269,8 +273,22 @@ def _notice(connection: SSL.Connection, certificate: crypto.X509, error: int, de
     return bool(ok)
 
 
-def _der(certificate: crypto.X509) -> bytes:
-    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+def _verified_chain(connection: SSL.Connection) -> list[x509.Certificate]:
+    """The chain that verified, leaf first; empty if there is none. Raises ValueError for what cannot be read."""
+    return connection.get_verified_chain(as_cryptography=True) or []
+
+
+def _digests(connection: SSL.Connection) -> tuple[bytes, ...]:
+    """SHA-256 of each certificate of that chain, without an object for each of them."""
+    chain = _openssl.SSL_get0_verified_chain(connection._ssl)  # noqa: SLF001
+    if chain == _ffi.NULL:
+        return ()
+    into, found = _ffi.new("unsigned char[]", _SHA256_BYTES), []
+    for number in range(_openssl.sk_X509_num(chain)):
+        if _openssl.X509_digest(_openssl.sk_X509_value(chain, number), _SHA256, into, _ffi.NULL) != 1:
+            raise LocalError("OpenSSL cannot hash a certificate")
+        found.append(bytes(_ffi.buffer(into)))
+    return tuple(found)
 
 
 def _trust_in_pin(presented: Sequence[x509.Certificate], pin: Pin) -> Trust:

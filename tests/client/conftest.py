@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.client.commands import Gloam, Make
-from tests.client.perimeter import Authority, Controller, Gateway, Perimeter, Resource
+from tests.client.gateway import Authority, Gateway, Resource
+from tests.client.perimeter import Controller, Perimeter
 
 
 @pytest.fixture(scope="session")

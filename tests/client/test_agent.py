@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import stat
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from client.agent.messages import (
-    Answer,
     LoginAnswer,
     LoginCall,
     LogoutAnswer,
@@ -22,12 +20,9 @@ from client.agent.messages import (
     StatusAnswer,
     StatusCall,
 )
-from client.agent.server import serve
 from client.agent.service import Agent
-from client.agent.socket import NoAgent, ask, listens
-from client.state import ClientState, exclusive
+from client.state import ClientState
 from console.errors import ExitCode
-from console.local import listen_privately, peer_uid
 from tests.client.perimeter import TOTP_URI, Perimeter
 from wire.messages import (
     ExplainRequest,
@@ -358,56 +353,3 @@ async def test_a_wrong_clock_is_corrected_at_login(perimeter: Perimeter, state: 
     status = await until(agent, lambda each: each.connected)
     assert abs(status.clock_offset_us - 45_000_000) < 5_000_000
     assert state.clock().offset_us == status.clock_offset_us
-
-
-async def test_the_socket_is_private_and_carries_calls(tmp_path: Path) -> None:
-    deep = tmp_path / ("a" * 100) / ("b" * 100)
-    deep.mkdir(parents=True)
-    path = deep / "agent.sock"
-    with pytest.raises(NoAgent):
-        await ask(path, StatusCall(), 5)
-    assert not listens(path)
-
-    async def handle(_call: object) -> Answer:
-        return StatusAnswer(agent=1)
-
-    listener = listen_privately(path)
-    server = await serve(listener, handle)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert listens(path)
-    assert await ask(path, StatusCall(), 5) == StatusAnswer(agent=1)
-    assert peer_uid(listener) == os.geteuid()
-    server.close()
-    await server.wait_closed()
-    with pytest.raises(NoAgent):
-        await ask(path, StatusCall(), 5)
-    listen_privately(path).close()
-
-
-async def test_lines_that_are_no_call_are_answered_with_a_problem(tmp_path: Path) -> None:
-    path = tmp_path / "agent.sock"
-
-    async def handle(_call: object) -> Answer:
-        raise AssertionError("nothing was asked")
-
-    server = await serve(listen_privately(path), handle)
-    reader, writer = await asyncio.open_unix_connection(str(path))
-    writer.write(b'{"type": "dance"}\n')
-    assert b'"problem"' in await reader.readline()
-    writer.close()
-    await writer.wait_closed()
-    server.close()
-    await server.wait_closed()
-
-
-def test_passwords_do_not_show() -> None:
-    assert "correct horse" not in repr(LOGIN)
-    assert "123456" not in repr(LOGIN)
-
-
-def test_a_lock_is_held_once(tmp_path: Path) -> None:
-    with exclusive(tmp_path / "lock") as first, exclusive(tmp_path / "lock") as second:
-        assert first
-        assert not second
-    with exclusive(tmp_path / "lock") as again:
-        assert again

@@ -6,7 +6,8 @@ import pytest
 
 from controller.storage import Storage
 from controller.storage.sealing import Sealer
-from tests.controller.perimeter import Clock, Perimeter, build, over
+from tests.controller.clock import Clock
+from tests.controller.perimeter import Perimeter, build, over
 from tests.controller.served import Edge, Served
 
 

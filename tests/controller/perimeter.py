@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 from argon2 import PasswordHasher
@@ -38,6 +38,7 @@ from controller.storage.models import (
 )
 from spa.admission import Admission
 from spa.packet import KnockKind
+from tests.controller.clock import Clock
 from wire.invite import Invite, enrol_proof
 from wire.messages import (
     AccountChange,
@@ -63,25 +64,10 @@ BINDING = b"b" * 32
 SOURCE = "198.51.100.7"
 PASSWORD = "correct horse"
 PROVIDER_DEADLINE = 0.5  # seconds for one question to an identity provider
-START = datetime.now(UTC).replace(microsecond=0)  # TLS checks certificates by the wall clock
 FAST = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 Rebuild = Callable[[Storage, "Clock"], Awaitable["Perimeter"]]
-
-
-class Clock:
-    """The time the services are told; it moves only when a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def pass_(self, **time: float) -> datetime:
-        self.now += timedelta(**time)
-        return self.now
 
 
 @dataclass

@@ -11,7 +11,8 @@ from certs.store import IdentityStore
 from console.errors import CommandError, ExitCode
 from gateway.config import IDENTITY, settings_path
 from gateway.join import join
-from tests.client.perimeter import Authority, Controller
+from tests.client.gateway import Authority
+from tests.client.perimeter import Controller
 from wire.enrol import ROOM
 from wire.invite import InvitePurpose, encode_invite
 from wire.messages import Address

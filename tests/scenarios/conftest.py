@@ -1,5 +1,6 @@
 """Stories are told with the lab: real processes, the commands people type, distinct loopback addresses."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -47,6 +48,17 @@ class Stage:
         if login:
             await client.login(name)
         return client
+
+    async def windows_are_closed(self) -> None:
+        """All machines of a stage share an address, and so its windows: a knock is seen to open one once they are shut.
+
+        A window is open for 10 s, so it is asked for now and then.
+        """
+        async with asyncio.timeout(60):
+            while (await self.perimeter.gateway_status("edge"))["windows"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            while (await self.perimeter.admin_json("status"))["windows"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
     async def events(self, kind: str, **fields: str) -> list[dict[str, Any]]:
         """The audit log's events of this kind with these fields, the oldest first."""

@@ -15,7 +15,7 @@ from lab.visitor import fetch
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATIENCE = 60
-PAUSE = 0.1  # a window is open for 10 s: asking all the time only slows down whoever shares the machine
+PAUSE = 0.1
 UNREACHABLE = 3
 TOLERANCE = 5
 LIBRARIES = ("/usr/lib/*/faketime", "/usr/lib/faketime", "/usr/lib64/faketime", "/usr/local/lib/faketime")
@@ -62,15 +62,6 @@ async def reaches_the_wiki(client: Client) -> None:
     await forward.stop()
 
 
-async def windows_are_closed(stage: Any) -> None:
-    """All machines here share an address, and so its windows: what the next knock opens is seen once they are shut."""
-    async with asyncio.timeout(PATIENCE):
-        while (await stage.perimeter.gateway_status("edge"))["windows"]:  # noqa: ASYNC110
-            await asyncio.sleep(PAUSE)
-        while (await stage.perimeter.admin_json("status"))["windows"]:  # noqa: ASYNC110
-            await asyncio.sleep(PAUSE)
-
-
 async def offset(client: Client) -> float:
     return float((await client.json("status"))["clock_offset_seconds"])
 
@@ -81,7 +72,7 @@ async def test_a_clock_that_is_too_wrong_to_enrol_is_named(
     clock = wrong_clock(300)
     his = await machine(shared_stage, "lost", clock, enrol=False)
     invite = (await shared_stage.perimeter.admin_json("invite", his.name))["invite"]
-    await windows_are_closed(shared_stage)
+    await shared_stage.windows_are_closed()
     refused = await his.gloam("enrol", invite, seconds=PATIENCE)
     assert refused.code == UNREACHABLE, refused
     assert len(refused.err.strip().splitlines()) == 1, refused.err
@@ -116,7 +107,7 @@ async def test_a_clock_that_jumps_during_a_session_is_named_until_it_is_correcte
     hers = await machine(shared_stage, "jump", clock)
     await hers.login(hers.name)
     assert await offset(hers) == 0
-    await windows_are_closed(shared_stage)
+    await shared_stage.windows_are_closed()
     clock.set(-300)
     async with asyncio.timeout(2 * PATIENCE):
         while (done := await hers.gloam("connect", "echo:7", text="here", seconds=PATIENCE)).code:
@@ -139,7 +130,7 @@ async def test_a_correction_does_not_make_knocks_older_than_those_before_it(
     async with asyncio.timeout(PATIENCE):
         while abs(await offset(hers) + 100) > TOLERANCE:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE)
-    await windows_are_closed(shared_stage)
+    await shared_stage.windows_are_closed()
     await reaches_the_wiki(hers)
     assert not await shared_stage.events("knock.refused", code="old_time")
 

@@ -52,6 +52,7 @@ async def test_who_was_away_too_long_recovers_and_whoever_is_revoked_stays_out(m
         await perimeter.admin_json("device", "revoke", device[:8])
         await alice.gloam("logout")
         await ended((await alice.json("status"))["certificate"]["expires"])
+        await stage.windows_are_closed()
         refused = await alice.gloam("login", alice.name, "--password-stdin", text="whatever\n")
         assert refused.code == 3
         assert "if the device was revoked, or that is more than 30 days ago, ask for a new invite" in refused.err

@@ -5,7 +5,8 @@ from sqlalchemy import select
 
 from controller.errors import Refused
 from controller.storage.models import Device
-from tests.controller.perimeter import BINDING, SOURCE, Clock, Perimeter
+from tests.controller.clock import Clock
+from tests.controller.perimeter import BINDING, SOURCE, Perimeter
 from tests.controller.served import Served
 from wire.messages import EnrolReply, Refusal
 

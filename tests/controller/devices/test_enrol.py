@@ -12,7 +12,8 @@ from certs import Name, NameKind, Secret, spki_sha256
 from controller.errors import Refused
 from controller.storage.models import Base, Device, Gateway, Invite
 from spa.packet import Knock, KnockKind, derive_key, encode
-from tests.controller.perimeter import Clock, Perimeter, Rebuild
+from tests.controller.clock import Clock
+from tests.controller.perimeter import Perimeter, Rebuild
 from wire.invite import InvitePurpose, enrol_proof, invite_knock_secret
 from wire.messages import EnrolReply, EnrolRequest, Refusal
 

@@ -13,7 +13,8 @@ from certs.issue import load_private_key
 from certs.verify import spki_sha256
 from controller.storage.models import Device
 from spa.packet import Knock, KnockKind, derive_key, encode
-from tests.controller.perimeter import BINDING, MAIN, SOURCE, Clock, Machine, Perimeter, Rebuild
+from tests.controller.clock import Clock
+from tests.controller.perimeter import BINDING, MAIN, SOURCE, Machine, Perimeter, Rebuild
 from tests.controller.served import Edge, Served
 from wire.messages import RecoverRequest, Refusal, RenewReply, RenewRequest
 from wire.renewal import Holder, RenewalFailed, confirm, recover, recovery_statement, renew

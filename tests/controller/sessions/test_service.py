@@ -12,7 +12,8 @@ from certs import Name, NameKind, make_csr, name_of, new_private_key
 from certs.errors import BadCertificate
 from controller.errors import StorageUnavailable
 from controller.storage.models import Device, Session
-from tests.controller.perimeter import Clock, Machine, Perimeter, Rebuild
+from tests.controller.clock import Clock
+from tests.controller.perimeter import Machine, Perimeter, Rebuild
 from tests.controller.served import Edge, Served
 from wire.messages import Revoked, SessionView, StepUpNeeded, ToClient
 from wire.messages import Session as SessionMessage
