@@ -1,7 +1,7 @@
-"""Databases for every test that needs one: SQLite files, and a real PostgreSQL server of our own.
+"""What tests of many packages need: databases, and gloam's commands as processes.
 
-The server is started once a test process, by the first test that asks, and stopped at its end. `--database URL` names
-one to use instead (its user must be allowed to create databases).
+Databases are SQLite files, and a real PostgreSQL server of our own, started once a test process, by the first test that
+asks, and stopped at its end. `--database URL` names one to use instead (its user must be allowed to create databases).
 """
 
 import signal
@@ -14,6 +14,8 @@ from hypothesis import settings
 from sqlalchemy import URL, make_url
 
 from controller.storage import Sealer, Storage
+from lab.processes import Spawn, execute
+from tests.forked import Forks
 from tests.postgresql import PostgresqlServer, new_database
 
 settings.register_profile("gloam", deadline=None)  # what takes how long is measured in bench/, not here
@@ -33,7 +35,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--database", metavar="URL", help="a PostgreSQL server to test on instead of one of our own")
-    parser.addoption("--execute", action="store_true", help="start Python anew for each command of the stories")
+    parser.addoption("--execute", action="store_true", help="start Python anew for each command")
+
+
+@pytest.fixture(scope="session")
+def spawn(request: pytest.FixtureRequest) -> Iterator[Spawn]:
+    """How tests start gloam's commands."""
+    if request.config.getoption("--execute"):
+        yield execute
+        return
+    with Forks() as forks:
+        yield forks.spawn
 
 
 @pytest.fixture(scope="session")

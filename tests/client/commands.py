@@ -1,41 +1,27 @@
 """The command `gloam` as a process, over one state directory."""
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-import client
 from client.state import ClientState
+from lab.processes import Finished, Spawn, finish, script
 
-ROOT = Path(client.__file__).parent.parent
 LOGIN = ("login", "ada", "--password-stdin", "--otp", "123456")
-
-
-@dataclass
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
 
 
 class Gloam:
     """Runs commands on one state directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, spawn: Spawn) -> None:
         self.directory = directory
+        self._spawn = spawn
         self.state = ClientState(directory)
-        self._environ = {**os.environ, "PYTHONPATH": str(ROOT), "GLOAM_STATE": str(directory)}
+        self._environ = {**os.environ, "GLOAM_STATE": str(directory)}
         self._started: list[asyncio.subprocess.Process] = []
 
     def set(self, **variables: str) -> None:
@@ -43,6 +29,7 @@ class Gloam:
         self._environ.update(variables)
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        """A command that goes on, and is spoken to."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -58,17 +45,16 @@ class Gloam:
         self._started.append(process)
         return process
 
-    async def __call__(self, *arguments: str, stdin: bytes = b"") -> Done:
-        process = await self.start(*arguments)
-        out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Done(process.returncode, out.decode(), err.decode())
+    async def __call__(self, *arguments: str, stdin: bytes = b"") -> Finished:
+        """A command to its end."""
+        argv = [script("gloam"), *arguments]
+        return await finish(argv, text=stdin.decode(), env=self._environ, spawn=self._spawn)
 
-    async def log_in(self) -> Done:
+    async def log_in(self) -> Finished:
         return await self(*LOGIN, "--json", stdin=b"correct horse\n")
 
     async def agent(self) -> psutil.Process:
-        return psutil.Process((await self("status", "--json")).document["agent"])
+        return psutil.Process((await self("status", "--json")).json["agent"])
 
     async def close(self) -> None:
         for process in self._started:

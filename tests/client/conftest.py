@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.processes import Spawn
 from tests.client.commands import Gloam, Make
 from tests.client.gateway import Authority, Gateway, Resource
 from tests.client.perimeter import Controller, Perimeter
@@ -37,11 +38,11 @@ async def perimeter(authority: Authority) -> AsyncIterator[Perimeter]:
 
 
 @pytest.fixture
-async def make(perimeter: Perimeter, tmp_path: Path) -> AsyncIterator[Make]:
+async def make(perimeter: Perimeter, tmp_path: Path, spawn: Spawn) -> AsyncIterator[Make]:
     made: list[Gloam] = []
 
     def make(name: str) -> Gloam:
-        made.append(Gloam(tmp_path / name))
+        made.append(Gloam(tmp_path / name, spawn))
         return made[-1]
 
     yield make

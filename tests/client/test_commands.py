@@ -20,26 +20,26 @@ async def test_from_an_invite_to_bytes_and_out_again(perimeter: Perimeter, make:
     gloam = make("state")
     enrolled = await gloam("enrol", encode_invite(perimeter.controller.invite()), "--json")
     assert enrolled.code == 0, enrolled.err
-    assert enrolled.document["user"] == "ada"
+    assert enrolled.json["user"] == "ada"
 
     perimeter.controller.answers.totp_enrolled = False
     first = await gloam("login", "--password-stdin", "--json", stdin=b"correct horse\n")
     assert first.code == 1
-    assert first.document["asks"][0]["uri"].startswith("otpauth://")
+    assert first.json["asks"][0]["uri"].startswith("otpauth://")
     assert "--otp" in json.loads(first.err)["fix"]
 
     perimeter.controller.answers.totp_enrolled = True
     done = await gloam.log_in()
     assert done.code == 0, done.err
-    assert done.document["status"] == "done"
-    assert [each["name"] for each in done.document["resources"]] == ["wiki", "vault"]
+    assert done.json["status"] == "done"
+    assert [each["name"] for each in done.json["resources"]] == ["wiki", "vault"]
 
     connected = await gloam("connect", "wiki", stdin=b"hello")
     assert (connected.code, connected.out) == (0, "HELLO<END>"), connected.err
 
     out = await gloam("logout", "--json")
-    assert out.document == {"logged_out": True, "told": True}
-    assert (await gloam("logout", "--json")).document == {"logged_out": False, "told": False}
+    assert out.json == {"logged_out": True, "told": True}
+    assert (await gloam("logout", "--json")).json == {"logged_out": False, "told": False}
     again = await gloam("connect", "wiki")
     assert (again.code, again.out) == (1, "")
     assert again.err == "gloam: you are not logged in; run gloam login\n"
@@ -56,7 +56,7 @@ async def test_the_agent_is_a_private_process_of_its_own(gloam: Gloam, make: Mak
     assert "correct horse" not in gloam.state.agent_log.read_text()
 
     again = await asyncio.gather(*(gloam("status", "--json") for _ in range(3)))
-    assert {each.document["agent"] for each in again} == {agent.pid}
+    assert {each.json["agent"] for each in again} == {agent.pid}
 
     other = make("other")
     perimeter.device_state(other.directory)
@@ -67,13 +67,13 @@ async def test_the_agent_is_a_private_process_of_its_own(gloam: Gloam, make: Mak
 
 async def test_a_killed_agent_is_replaced_and_its_session_taken_up(gloam: Gloam) -> None:
     assert (await gloam.log_in()).code == 0
-    session = (await gloam("status", "--json")).document["session"]["session"]
+    session = (await gloam("status", "--json")).json["session"]["session"]
     agent = await gloam.agent()
     agent.kill()
     agent.wait()
     connected = await gloam("connect", "wiki", stdin=b"x")
     assert (connected.code, connected.out) == (0, "X<END>"), connected.err
-    after = (await gloam("status", "--json")).document
+    after = (await gloam("status", "--json")).json
     assert after["session"]["session"] == session
     assert after["agent"] != agent.pid
 
@@ -123,7 +123,7 @@ async def test_denials_have_a_sentence_a_fix_and_their_exit_code(gloam: Gloam, p
         assert denied.err == "gloam: your login is too old; log in again\n"
     as_json = await gloam("forward", "vault", "--json")
     assert json.loads(as_json.err) == {"error": "your login is too old", "fix": "log in again", "exit": 4}
-    listed = (await gloam("resources", "--json")).document
+    listed = (await gloam("resources", "--json")).json
     assert [(each["name"], each["allowed"], each["fix"]) for each in listed] == [
         ("wiki", True, ""),
         ("vault", False, "log in again"),
@@ -170,10 +170,10 @@ async def test_a_gateway_that_cannot_reach_the_resource_makes_way_too(gloam: Glo
 async def test_status_says_who_until_when_and_what_is_wrong(gloam: Gloam, perimeter: Perimeter) -> None:
     nobody = await gloam("status", "--json")
     assert nobody.code == 0
-    assert nobody.document["logged_in"] is False
-    assert nobody.document["agent"] is None
+    assert nobody.json["logged_in"] is False
+    assert nobody.json["agent"] is None
     await gloam.log_in()
-    status = (await gloam("status", "--json")).document
+    status = (await gloam("status", "--json")).json
     assert status["logged_in"]
     assert status["user"] == "ada"
     assert [each["name"] for each in status["session"]["gateways"]] == ["edge", "spare"]
@@ -190,7 +190,7 @@ async def test_logout_where_nobody_had_logged_in_says_so(gloam: Gloam) -> None:
     # That login's agent still waits for another attempt.
     done = await gloam("logout", "--json")
     assert done.code == 0
-    assert done.document == {"logged_out": False, "told": False}
+    assert done.json == {"logged_out": False, "told": False}
 
 
 async def test_a_killed_agents_session_is_taken_up_by_status(gloam: Gloam, perimeter: Perimeter) -> None:
@@ -198,7 +198,7 @@ async def test_a_killed_agents_session_is_taken_up_by_status(gloam: Gloam, perim
     first = await gloam.agent()
     first.send_signal(signal.SIGKILL)
     first.wait()
-    status = (await gloam("status", "--json")).document
+    status = (await gloam("status", "--json")).json
     assert status["logged_in"]
     assert not status["resuming"]
     assert status["agent"] != first.pid
@@ -211,7 +211,7 @@ async def test_a_session_that_cannot_be_taken_up_is_not_called_none(gloam: Gloam
     agent.send_signal(signal.SIGKILL)
     agent.wait()
     perimeter.controller.answers.attach_status = 503
-    status = (await gloam("status", "--json")).document
+    status = (await gloam("status", "--json")).json
     assert (status["logged_in"], status["resuming"], status["session"]) == (True, True, None)
     told = (await gloam("status")).out
     assert "taken up again" in told

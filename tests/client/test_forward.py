@@ -75,7 +75,7 @@ async def test_a_forward_outlives_renewals_and_ends_connections_with_the_session
     assert await _exchange(listening["port"], b"still") == b"STILL<END>"
 
     await perimeter.controller.tell(Revoked(code="admin", sentence="revoked by root", fix="ask root"))
-    while (await gloam("status", "--json")).document["logged_in"]:
+    while (await gloam("status", "--json")).json["logged_in"]:
         pass
     with pytest.raises(ConnectionResetError):
         await _exchange(listening["port"], b"gone")
@@ -136,7 +136,7 @@ async def test_knock_opens_the_door_for_curl(gloam: Gloam, perimeter: Perimeter)
     await gloam.log_in()
     knocked = await gloam("knock", "wiki", "--json")
     assert knocked.code == 0, knocked.err
-    document = knocked.document
+    document = knocked.json
     assert document["proxy"] == f"https://127.0.0.1:{perimeter.gateways[0].door.bound_listen.port}"
     assert document["options"][0] == "--proxytunnel"
     kept = {each.name for each in gloam.directory.iterdir()}

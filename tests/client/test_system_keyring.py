@@ -91,7 +91,7 @@ async def sealed(service: Keyring, perimeter: Perimeter, make: Make) -> Gloam:
     gloam.set(**service.environ)
     done = await gloam("enrol", encode_invite(perimeter.controller.invite()), "--keyring", "--json")
     assert done.code == 0, done.err
-    assert done.document["keyring"]
+    assert done.json["keyring"]
     return gloam
 
 
@@ -122,7 +122,7 @@ async def test_keys_open_with_the_keyring_alone_through_logins_and_renewals(
     await perimeter.controller.wait_for(Renew, 2)  # the first was answered: the session has its second key
     connected = await sealed("connect", "wiki", stdin=b"hello")
     assert (connected.code, connected.out) == (0, "HELLO<END>"), connected.err
-    status = (await sealed("status", "--json")).document
+    status = (await sealed("status", "--json")).json
     assert (status["logged_in"], status["keyring"]) == (True, True)
     assert "Keys:       sealed" in (await sealed("status")).out
     assert (sealed.directory / "session.key").exists()
@@ -189,7 +189,7 @@ async def test_a_device_whose_entry_is_gone_is_enrolled_anew(
     # And to files: the entry goes with the device that needed it.
     plain = await sealed(*enrol, "--json")
     assert plain.code == 0, plain.err
-    assert not plain.document["keyring"]
+    assert not plain.json["keyring"]
     assert sealed.state.keyring_entry is None
     assert service.entries() == set()
     assert b"PRIVATE KEY" in (sealed.directory / "device.key").read_bytes()

@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,9 +13,8 @@ import pytest_asyncio
 from sqlalchemy import make_url
 
 from lab.perimeter import Client, Perimeter
-from lab.processes import Spawn, execute
+from lab.processes import Spawn
 from tests.postgresql import new_database
-from tests.scenarios.forked import Forks
 
 ONE_WORKER = {"GLOAM_WORKERS": "1"}
 """Each worker costs half a second of CPU to start, and most stories are not about them."""
@@ -79,16 +78,6 @@ def database_for_scenario(request: pytest.FixtureRequest) -> str | None:
     url = request.getfixturevalue("postgresql_database")
     assert isinstance(url, str)
     return url
-
-
-@pytest.fixture(scope="session")
-def spawn(request: pytest.FixtureRequest) -> Iterator[Spawn]:
-    """How stories start gloam's commands."""
-    if request.config.getoption("--execute"):
-        yield execute
-        return
-    with Forks() as forks:
-        yield forks.spawn
 
 
 @pytest.fixture

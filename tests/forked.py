@@ -1,6 +1,6 @@
 """Starting gloam's commands by forking them from one process that has imported everything (forkserver.py).
 
-The story's half of it: a `spawn` for lab/processes.py. What is not ours, is given variables that count when a program
+The test's half of it: a `spawn` for lab/processes.py. What is not ours, is given variables that count when a program
 starts, or belongs to another network is executed as usual.
 """
 
@@ -81,7 +81,7 @@ class Forks:
             listener.listen(64)
             self._network = NETWORK.readlink()
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "tests.scenarios.forkserver"], stdin=listener, cwd=Path(__file__).parents[2],
+                [sys.executable, "-m", "tests.forkserver"], stdin=listener, cwd=Path(__file__).parents[1],
                 start_new_session=True, preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
             )  # fmt: skip
         return self
