@@ -26,7 +26,7 @@ from gateway import limits
 from gateway.backoff import Backoff
 from gateway.enforcement import Ended, Enforcement
 from gateway.leases import ControllerTime
-from gateway.reports import RefusedKnocks, Report, Reports
+from gateway.reports import RefusedKnocks, Reports
 from wire.errors import RemoteError, WireError
 from wire.messages import (
     Acknowledged,
@@ -37,6 +37,8 @@ from wire.messages import (
     LeaseDrop,
     LeasePut,
     Ping,
+    Report,
+    Reported,
     Resources,
     Resumed,
     Snapshot,
@@ -331,9 +333,9 @@ class Link:
             if now >= next_knocks:
                 next_knocks = now + limits.KNOCK_REPORT_PERIOD
                 self._tell_refused_knocks()
-            while (report := self._reports.next()) is not None:
-                await self._send(socket, report)
-                self._reports.sent(report)
+            while reports := self._reports.next():
+                await self._send(socket, Reported(reports=reports))
+                self._reports.sent(reports)
             if now >= self._counters_due:
                 self._counters_due = now + limits.COUNTERS_PERIOD
                 counters = self._counters(self._reports.lost)

@@ -1,18 +1,18 @@
 """What the controller shall hear of us: kept while the link is down, in order, and bounded.
 
-1. A report leaves the queue only once it was handed to a link (`sent`): a link that breaks before loses nothing.
+1. Reports leave the queue only once they were handed to a link (`sent`): a link that breaks before loses nothing.
 2. The queue is bounded. When it is full the oldest report goes, and is counted: the newest say most about the present.
 3. Refused knocks are counted by key, source and reason within a period; more different ones than the bound are counted
    together under no key. A flood of knocks is a few messages.
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 
 from gateway.limits import KNOCK_REASONS_KEPT, REPORTS_KEPT
-from wire.messages import CloakTrouble, HandshakeRefused, KnockRefused, TunnelClosed, TunnelOpened, TunnelRefused
-
-Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble
+from wire.messages import REPORTS_AT_ONCE, KnockRefused, Report
 
 
 class Reports:
@@ -33,14 +33,15 @@ class Reports:
             self._waiting.popleft()
             self.lost += 1
 
-    def next(self) -> Report | None:
-        """The oldest report that was not sent."""
-        return self._waiting[0] if self._waiting else None
+    def next(self) -> tuple[Report, ...]:
+        """The oldest that were not sent, as many as one message holds."""
+        return tuple(islice(self._waiting, REPORTS_AT_ONCE))
 
-    def sent(self, report: Report) -> None:
-        """This report, which `next` answered, has been handed to a link. It may have been dropped meanwhile."""
-        if self._waiting and self._waiting[0] is report:
-            self._waiting.popleft()
+    def sent(self, reports: Sequence[Report]) -> None:
+        """These, which `next` answered, have been handed to a link. Some may have been dropped meanwhile."""
+        for report in reports:
+            if self._waiting and self._waiting[0] is report:
+                self._waiting.popleft()
 
 
 class RefusedKnocks:

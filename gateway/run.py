@@ -33,7 +33,6 @@ from gateway.keys import TUNNEL, LeaseKeys
 from gateway.leases import Leases
 from gateway.link import Link
 from gateway.renewal import Renewal
-from gateway.reports import Report
 from gateway.status import Document, StatusServer
 from gateway.trust import Believed
 from gateway.workers.dispatcher import Dispatcher
@@ -45,7 +44,7 @@ from spa.cover import Trouble
 from spa.door import Door
 from spa.networks import parse_networks
 from spa.packet import IPAddress
-from wire.messages import CloakTrouble, ControllerAddress, Counters, HandshakeRefused, TunnelRefused
+from wire.messages import CloakTrouble, ControllerAddress, Counters, HandshakeRefused, Report, TunnelRefused
 
 log = structlog.get_logger()
 

@@ -20,30 +20,26 @@ from controller.gateways.reports import Remembered
 from wire.errors import RemoteError
 from wire.messages import (
     Acknowledged,
-    CloakTrouble,
     Counters,
-    HandshakeRefused,
+    FromGateway,
     Hello,
-    KnockRefused,
     Lease,
     LeasePut,
     Ping,
+    Reported,
     Resumed,
     ServedResource,
     Snapshot,
     ToGateway,
     TrustPut,
-    TunnelClosed,
-    TunnelOpened,
-    TunnelRefused,
     Welcome,
     decode,
     from_gateway,
 )
 from wire.together import until_one_ends
 
-MAX_MESSAGE: Final = 65_536
-"""The largest message of a gateway, in bytes; reports are a few hundred."""
+MAX_MESSAGE: Final = 131_072
+"""The largest message of a gateway, in bytes: eight of the longest reports (12 KiB); usual ones are some hundred."""
 HELLO_DEADLINE: Final = 5.0
 """Seconds from the opened WebSocket to `hello`."""
 PINGS_MISSED: Final = 3
@@ -246,16 +242,7 @@ class Conversation:
             raise Over("protocol_error", f"{message.type} before hello", PROTOCOL_ERROR)
         return message
 
-    async def _receive(
-        self, deadline: float
-    ) -> (
-        Hello
-        | Acknowledged
-        | Counters
-        | TunnelOpened
-        | TunnelClosed
-        | (TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble)
-    ):
+    async def _receive(self, deadline: float) -> FromGateway:
         try:
             received = await self._socket.receive(timeout=deadline)
         except TimeoutError:
@@ -289,15 +276,9 @@ class Conversation:
                     self._gateway.acknowledged(seq)
                 case Counters():
                     self._counters = message
-                case (
-                    TunnelOpened()
-                    | TunnelClosed()
-                    | TunnelRefused()
-                    | HandshakeRefused()
-                    | KnockRefused()
-                    | CloakTrouble()
-                ):
-                    self._note(self._gateway.remembered.event(message))
+                case Reported():
+                    for report in message.reports:
+                        self._note(self._gateway.remembered.event(report))
                 case Hello():
                     raise Over("protocol_error", "a second hello", PROTOCOL_ERROR)
                 case _:

@@ -16,12 +16,11 @@ from wire.messages import (
     HandshakeRefused,
     KnockRefused,
     Lease,
+    Report,
     TunnelClosed,
     TunnelOpened,
     TunnelRefused,
 )
-
-Report = TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble
 
 REMEMBERED = 65_536
 """Leases and open tunnels remembered for a gateway's reports, each; a gateway holds 10,000 tunnels at most."""

@@ -20,7 +20,6 @@ import structlog
 from gateway import limits
 from gateway.backoff import Backoff
 from gateway.leases import Carried, Cut, Reach, Refusal
-from gateway.reports import Report
 from gateway.workers.channel import Breach
 from gateway.workers.ledger import Connection, Impossible, Ledger
 from gateway.workers.messages import (
@@ -42,7 +41,7 @@ from gateway.workers.messages import (
 from gateway.workers.worker import Worker
 from spa.door import reset
 from spa.source import Source
-from wire.messages import Permit
+from wire.messages import Permit, Report
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from gateway.reports import RefusedKnocks, Reports
-from wire.messages import Address, TunnelRefused
+from wire.messages import REPORTS_AT_ONCE, Address, TunnelRefused
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -13,19 +13,20 @@ def refused(number: int) -> TunnelRefused:
 
 
 def drained(reports: Reports) -> list[int]:
-    numbers = []
-    while (report := reports.next()) is not None:
-        numbers.append(report.session.int)
-        reports.sent(report)
+    numbers: list[int] = []
+    while batch := reports.next():
+        assert len(batch) <= REPORTS_AT_ONCE
+        numbers += [report.session.int for report in batch]
+        reports.sent(batch)
     return numbers
 
 
 def test_reports_leave_in_order_once_they_were_sent() -> None:
     reports = Reports()
-    for number in range(3):
+    for number in range(20):
         reports.add(refused(number))
-    assert reports.next() is reports.next()
-    assert drained(reports) == [0, 1, 2]
+    assert reports.next() == reports.next()
+    assert drained(reports) == list(range(20))
     assert len(reports) == 0
 
 
@@ -38,12 +39,13 @@ def test_a_full_queue_loses_the_oldest_and_counts_it() -> None:
 
 
 def test_a_report_that_was_dropped_while_it_was_being_sent_takes_no_other_with_it() -> None:
-    reports = Reports(capacity=1)
+    reports = Reports(capacity=2)
     reports.add(refused(1))
-    sending = reports.next()
     reports.add(refused(2))
+    sending = reports.next()
+    reports.add(refused(3))
     reports.sent(sending)
-    assert drained(reports) == [2]
+    assert drained(reports) == [3]
 
 
 def test_a_flood_of_refused_knocks_is_a_few_reports() -> None:

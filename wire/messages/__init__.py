@@ -20,6 +20,7 @@ from wire.messages.account import (
     NewPassword,
 )
 from wire.messages.link import (
+    REPORTS_AT_ONCE,
     Acknowledged,
     CloakTrouble,
     Counters,
@@ -33,6 +34,8 @@ from wire.messages.link import (
     LeasePut,
     Permit,
     Ping,
+    Report,
+    Reported,
     Resources,
     Resumed,
     ServedResource,
@@ -127,6 +130,7 @@ from wire.messages.values import (
 __all__ = [
     "MAX_PASSKEYS",
     "NAME",
+    "REPORTS_AT_ONCE",
     "USER",
     "AccountChange",
     "AccountReply",
@@ -205,6 +209,8 @@ __all__ = [
     "Renew",
     "RenewReply",
     "RenewRequest",
+    "Report",
+    "Reported",
     "ResourceView",
     "Resources",
     "Resumed",

@@ -1,6 +1,6 @@
 """What a gateway and the controller say on their link: `GET /v1/link`, a WebSocket."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, TypeAdapter
@@ -143,6 +143,23 @@ class CloakTrouble(Message):
     at: Time
 
 
+Report = Annotated[
+    TunnelOpened | TunnelClosed | TunnelRefused | HandshakeRefused | KnockRefused | CloakTrouble,
+    Field(discriminator="type"),
+]
+"""What the audit log shall hold of a gateway."""
+
+REPORTS_AT_ONCE: Final = 8
+"""So many of the longest (12 KiB: two texts of a thousand characters that JSON escapes) fit into one message."""
+
+
+class Reported(Message):
+    """Gateway: what happened there, in order."""
+
+    type: Literal["reports"] = "reports"
+    reports: Annotated[tuple[Report, ...], Field(min_length=1, max_length=REPORTS_AT_ONCE)]
+
+
 class Counters(Message):
     """Gateway: totals since it started, for `status`; sent every few seconds while they change."""
 
@@ -226,18 +243,7 @@ class Ping(Message):
     time: Time
 
 
-FromGateway = Annotated[
-    Hello
-    | Acknowledged
-    | TunnelOpened
-    | TunnelClosed
-    | TunnelRefused
-    | HandshakeRefused
-    | KnockRefused
-    | CloakTrouble
-    | Counters,
-    Field(discriminator="type"),
-]
+FromGateway = Annotated[Hello | Acknowledged | Reported | Counters, Field(discriminator="type")]
 ToGateway = Annotated[
     Welcome | Snapshot | Resumed | LeasePut | LeaseDrop | Resources | TrustPut | Ping, Field(discriminator="type")
 ]

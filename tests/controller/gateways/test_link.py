@@ -25,16 +25,20 @@ from certs import (
     new_private_key,
     private_key_pem,
 )
+from controller.gateways.conversation import MAX_MESSAGE
 from controller.gateways.link import Links
 from wire.http import HttpsServer, connector
 from wire.limits import ALPN_HTTP
 from wire.messages import (
+    REPORTS_AT_ONCE,
     Acknowledged,
     Address,
     Hello,
+    KnockRefused,
     Lease,
     Permit,
     Ping,
+    Reported,
     ServedResource,
     Snapshot,
     TunnelClosed,
@@ -299,8 +303,8 @@ async def test_reports_are_audited_with_the_names_this_controller_knows(controll
     )
     async with controller.connect() as link:
         await say_hello(link)
-        for report in reports:
-            await link.send_str(report.model_dump_json())
+        for batch in (reports[:2], reports[2:]):
+            await link.send_str(Reported(reports=batch).model_dump_json())
         while len(controller.notes) < 1 + len(reports):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     opened, closed, unknown, refused, nobody = controller.notes[1:6]
@@ -311,6 +315,17 @@ async def test_reports_are_audited_with_the_names_this_controller_knows(controll
     assert (unknown.user, unknown.device) == ("", None)
     assert (refused.user, refused.device) == ("alice", DEVICE)
     assert (nobody.user, nobody.session) == ("", None)
+
+
+async def test_as_many_of_the_longest_reports_as_a_message_may_hold_are_taken(controller: Any) -> None:
+    longest = KnockRefused(key_id="\x01" * 1024, source="\x01" * 1024, code="c" * 64, count=2**53, at=AT)
+    message = Reported(reports=(longest,) * REPORTS_AT_ONCE).model_dump_json()
+    assert len(message.encode()) <= MAX_MESSAGE
+    async with controller.connect() as link:
+        await say_hello(link)
+        await link.send_str(message)
+        while len(controller.notes) < 1 + REPORTS_AT_ONCE:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 async def test_a_change_that_may_not_be_in_the_snapshot_follows_it(controller: Any) -> None:
