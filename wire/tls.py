@@ -144,8 +144,9 @@ class ServerTls(_Policy):
         self._require_client = require_client
         anchors = trust.only(*accept)
         self._proved = Proved(anchors, trust.domain)
-        # The whole chain up to the root: a pinned client has nothing else to verify it with.
-        self._use(identity, dict.fromkeys((*identity.chain[1:], trust.root)))
+        # The root goes along where a pinned client may come: it has nothing else to verify the chain with.
+        root = () if require_client else (trust.root,)
+        self._use(identity, dict.fromkeys((*(each for each in identity.chain[1:] if each != trust.root), *root)))
         self._trust_only(anchors.values())
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
