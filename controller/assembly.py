@@ -358,9 +358,8 @@ class Controller:
 
     def _knock_refused(self, drop: Drop, source: IPAddress) -> None:
         if drop.key_id is not None:
-            self.storage.audit.note(
-                KnockRefused(where=self._where, key_id=drop.key_id, source=str(source), code=drop.reason)
-            )
+            code = "device_revoked" if self.keys.is_revoked(drop.key_id) else drop.reason
+            self.storage.audit.note(KnockRefused(where=self._where, key_id=drop.key_id, source=str(source), code=code))
 
     def _cloak_troubled(self, trouble: Trouble) -> None:
         log.warning("trouble with the cloak", code=str(trouble.code), detail=trouble.detail, count=trouble.count)

@@ -110,7 +110,7 @@ def people(controller: "Controller") -> dict[str, Command]:
         return {"name": asked.name, "forgotten": await users.unlock(asked.name, actor=actor)}
 
     async def user_set(asked: SetUser, actor: str) -> Documents:
-        identifier = await users.set(
+        changed = await users.set(
             asked.name,
             groups=asked.groups,
             password=asked.password,
@@ -119,7 +119,11 @@ def people(controller: "Controller") -> dict[str, Command]:
             service=asked.service,
             actor=actor,
         )
-        return {"id": identifier, "name": asked.name}
+        ended = 0
+        if changed.kind:
+            sentence = f"an administrator made this account a {'service' if asked.service else 'person'}'s"
+            ended = len(await controller.sessions.end_where(user=changed.id, sentence=sentence, actor=actor))
+        return {"id": changed.id, "name": asked.name, "sessions_ended": ended}
 
     async def group_add(asked: AddGroup, actor: str) -> Documents:
         return {"id": await users.add_group(asked.name, asked.parent, actor=actor), "name": asked.name}

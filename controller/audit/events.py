@@ -22,6 +22,7 @@ from controller.audit.identity import (
     LoginSucceeded,
     PasswordChanged,
     TotpEnrolled,
+    TotpOffered,
     TotpReplaced,
 )
 from controller.audit.passkeys import PasskeyAdded, PasskeyBlocked, PasskeyRefused, PasskeyRemoved
@@ -84,6 +85,7 @@ __all__ = [
     "SessionRenewed",
     "SessionStarted",
     "TotpEnrolled",
+    "TotpOffered",
     "TotpReplaced",
     "TunnelClosed",
     "TunnelOpened",
@@ -358,6 +360,7 @@ AnyEvent = Annotated[
     | PasskeyRemoved
     | PasskeyRefused
     | PasskeyBlocked
+    | TotpOffered
     | TotpReplaced
     | BackupCodesMade
     | BackupCodeUsed

@@ -57,6 +57,17 @@ class TotpEnrolled(Event):
     source: Text = ""
 
 
+class TotpOffered(Event):
+    """A person was shown a new authenticator; a code of it puts it in the place of the old one."""
+
+    ocsf = Ocsf.ACCOUNT_CHANGE
+    activity = 10
+    kind: Literal["totp.offered"] = "totp.offered"
+    user: Text
+    device: UUID | None = None
+    source: Text = ""
+
+
 class TotpReplaced(Event):
     """A person put a new authenticator in the place of the old one."""
 

@@ -5,17 +5,18 @@ Laws:
 1. An invite opens only windows to enrol; a device or gateway only windows for control, and windows to enrol as well
    once its certificate has ended: it may then recover (renewal.py).
 2. Keys follow what is committed, never ahead of it: whoever commits tells this service next.
-3. An invite's key is gone once the invite is used or past its end; a device's once the device is revoked.
+3. An invite's key is gone once the invite is used or past its end. A revoked device's opens nothing, and is known for
+   `REMEMBERED`: who comes back with a stolen machine is in the audit log.
 4. A device or gateway has two keys from a renewal until a while after the first use of the new one.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from certs.names import Name
 from certs.secret import Secret
@@ -30,6 +31,8 @@ from wire.invite import invite_knock_secret
 ENROL: Final = frozenset({KnockKind.ENROL})
 CONTROL: Final = frozenset({KnockKind.CONTROL})
 ENDED: Final = CONTROL | ENROL
+REMEMBERED: Final = timedelta(days=30)
+"""A device that could not be renewed for longer does not come back by itself."""
 
 
 class KnockKeys:
@@ -53,22 +56,26 @@ class KnockKeys:
         self._invites: dict[UUID, datetime] = {}  # when each ends
         self._certified: dict[str, float] = {}  # until when, in seconds since 1970, by key id
         self._ends: list[tuple[float, str]] = []  # a heap; what `_certified` does not say any more is passed over
+        self._revoked: dict[str, datetime] = {}  # since when, by key id
 
     async def fill(self, storage: Storage) -> int:
         """Reads everybody who may knock; answers how many keys there are. Once, at start."""
         now = self._clock()
         async with storage.read() as db:
-            devices = (await db.scalars(select(Device).where(Device.revoked_at.is_(None)))).all()
+            known = or_(Device.revoked_at.is_(None), Device.revoked_at > now - REMEMBERED)
+            devices = (await db.scalars(select(Device).where(known))).all()
             gateways = (await db.scalars(select(Gateway).where(Gateway.sealed_knock_secret.is_not(None)))).all()
             invites = (await db.scalars(select(Invite).where(Invite.used_at.is_(None), Invite.expires_at > now))).all()
         for device in devices:
             self._put_row(f"device/{device.id}", device, storage, sealed.device_knock(device.id))
+            if device.revoked_at is not None:
+                self._shut_out(f"device/{device.id}", device.revoked_at)
         for gateway in gateways:
             self._put_row(f"gateway/{gateway.name}", gateway, storage, sealed.gateway_knock(gateway.id))
         for invite in invites:
             secret = storage.sealer.open(invite.sealed_secret, sealed.invite_secret(invite.id))
             self.put_invite(invite.id, secret, invite.expires_at)
-        return len(devices) + len(gateways) + len(invites)
+        return len(devices) - len(self._revoked) + len(gateways) + len(invites)
 
     def put(self, holder: str, secrets: Sequence[Secret], certified_until: datetime) -> None:
         """`holder` ("device/ID", "gateway/NAME") may knock for control with these secrets, the newest first, alone."""
@@ -92,9 +99,20 @@ class KnockKeys:
         self._admission.drop(holder)
         self._forgotten(holder)
 
-    def drop_device(self, device: UUID) -> None:
-        """This device may not knock any more."""
-        self.drop(f"device/{device}")
+    def revoke_device(self, device: UUID) -> None:
+        """This device's knocks open nothing any more."""
+        holder = f"device/{device}"
+        self._shut_out(holder, self._clock())
+        self._forgotten(holder)
+
+    def is_revoked(self, holder: str) -> bool:
+        """Whether a key that is known belongs to a device that was revoked."""
+        return holder in self._revoked
+
+    def _shut_out(self, holder: str, since: datetime) -> None:
+        self._certified.pop(holder, None)
+        self._admission.allow(holder, frozenset())
+        self._revoked[holder] = since
 
     def drop_gateway(self, name: str) -> None:
         """This gateway may not knock any more."""
@@ -117,6 +135,9 @@ class KnockKeys:
         now = self._clock()
         for invite in [each for each, ends in self._invites.items() if ends <= now]:
             self.drop_invite(invite)
+        for holder in [each for each, since in self._revoked.items() if since + REMEMBERED <= now]:
+            del self._revoked[holder]
+            self._admission.drop(holder)
         while self._ends and self._ends[0][0] < now.timestamp():
             end, holder = heappop(self._ends)
             if self._certified.get(holder) == end:

@@ -126,7 +126,7 @@ class Devices:
                 await bump_revision(change)
                 detail = f"{device}: {reason}" if reason else str(device)
                 change.record(ChangeMade(actor=actor, what="device.revoked", detail=detail))
-        self._keys.drop_device(device)
+        self._keys.revoke_device(device)
         ended = await self._sessions.end_where(
             device=device, code="device_revoked", sentence="this device was revoked", actor=actor
         )

@@ -17,12 +17,11 @@ from sqlalchemy import update
 from controller.audit.events import AccountChangeRefused, Event, PasswordChanged
 from controller.errors import Refused as NotAllowed
 from controller.identity import backup, rules, throttle
-from controller.identity.authenticators import Authenticators
+from controller.identity.authenticators import Authenticators, still_counts, withdraw
 from controller.identity.method import Lost, Refused
 from controller.identity.passwords import Busy, Passwords
 from controller.identity.proving import Asking, More, Proving, Settled
 from controller.identity.rules import Account, Reason, Told
-from controller.sessions.rows import knock_secrets_of
 from controller.sessions.service import Sessions
 from controller.storage.engine import Change, Storage
 from controller.storage.models import User
@@ -101,7 +100,7 @@ class Accounts:
                 new_hash = await self._passwords.hash_new(asked.password, account.name, self._domain)
             async with self._storage.change() as change:
                 await settled.use_up(change)
-                await _still_counts(change, asking, account)
+                await still_counts(change, asking, account)
                 await throttle.forget(change, asking.device)
                 given = await self._make(change, asking, account, asked, new_hash)
         except NotAllowed as weak:
@@ -123,6 +122,7 @@ class Accounts:
             case NewPassword():
                 mine = User.id == account.user_id
                 await change.db.execute(update(User).where(mine).values(password_hash=new_hash))
+                await withdraw(change.db, account.user_id)
                 change.record(PasswordChanged(user=account.name, device=asking.device, source=asking.source))
                 return _Given()
             case NewAuthenticator():
@@ -154,9 +154,3 @@ class Accounts:
         )
         told = refused.told
         return AccountReply(status="refused", code=told.code, sentence=told.sentence, fix=told.fix, time=self._clock())
-
-
-async def _still_counts(change: Change, asking: Asking, account: Account) -> None:
-    """Raises Lost if the user was disabled or the device revoked meanwhile."""
-    if not await knock_secrets_of(change.db, account.user_id, asking.device):
-        raise Lost(Reason.CHANGED_MEANWHILE, rules.OVER)

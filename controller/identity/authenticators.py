@@ -1,20 +1,26 @@
 """A new authenticator in the place of the old one.
 
-It is shown to the device that proved enough, and takes the old one's place once that device has given a code of it,
-within `CONFIRM_WITHIN`. Until then the old one counts.
+1. It is shown to the device that proved enough, and takes the old one's place once that device has given a code of it,
+   within `CONFIRM_WITHIN`. Until then the old one counts.
+2. An offer is void once anything else changed about how its person proves who they are (`withdraw`), and once the
+   authenticator that it was to replace is another one: who takes an account back must not lose it again to what the
+   thief began.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import delete, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from controller.audit.events import TotpReplaced
+from controller.audit.events import TotpOffered, TotpReplaced
 from controller.identity import rules, throttle, totp
 from controller.identity.by_totp import context
 from controller.identity.method import Lost
 from controller.identity.proving import Asking
 from controller.identity.rules import Account, Reason
+from controller.sessions.rows import knock_secrets_of
 from controller.storage.engine import Change, Storage
 from controller.storage.models import NextTotp, Totp
 
@@ -35,6 +41,7 @@ class Authenticators:
         until = asking.now + CONFIRM_WITHIN
         offered = NextTotp(user_id=account.user_id, device_id=asking.device, sealed_secret=sealed, expires_at=until)
         await change.db.merge(offered)
+        change.record(TotpOffered(user=account.name, device=asking.device, source=asking.source))
         return totp.provisioning_uri(secret, user=account.name, domain=self._domain)
 
     async def confirm(self, asking: Asking, account: Account, code: str) -> None:
@@ -51,8 +58,10 @@ class Authenticators:
             raise Lost(judged.reason, rules.CODES[judged.reason])
         async with self._storage.change() as change:
             taken = delete(NextTotp).where(NextTotp.user_id == user, NextTotp.sealed_secret == offered)
-            if not (await change.db.scalars(taken.returning(NextTotp.user_id))).all():
+            until = (await change.db.scalars(taken.returning(NextTotp.expires_at))).one_or_none()
+            if until is None or await _began_since(change.db, user, until - CONFIRM_WITHIN):
                 raise Lost(Reason.CHANGED_MEANWHILE, rules.OVER)
+            await still_counts(change, asking, account)
             await change.db.merge(
                 Totp(
                     user_id=user,
@@ -64,3 +73,20 @@ class Authenticators:
             )
             await throttle.forget(change, asking.device)
             change.record(TotpReplaced(user=account.name, device=asking.device, source=asking.source))
+
+
+async def withdraw(db: AsyncSession, user: UUID) -> None:
+    """What was offered to this user does not count any more."""
+    await db.execute(delete(NextTotp).where(NextTotp.user_id == user))
+
+
+async def still_counts(change: Change, asking: Asking, account: Account) -> None:
+    """Raises Lost if the user was disabled or the device revoked meanwhile."""
+    if not await knock_secrets_of(change.db, account.user_id, asking.device):
+        raise Lost(Reason.CHANGED_MEANWHILE, rules.OVER)
+
+
+async def _began_since(db: AsyncSession, user: UUID, offered: datetime) -> bool:
+    """Whether the authenticator in use was begun after that."""
+    begun = await db.scalar(select(Totp.created_at).where(Totp.user_id == user))
+    return begun is not None and begun > offered

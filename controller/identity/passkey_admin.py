@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from controller.audit.events import PasskeyRemoved
 from controller.directory.lookup import find
+from controller.identity.authenticators import withdraw
 from controller.identity.passkeys import rows_of
 from controller.storage.conditional import changed_one
 from controller.storage.engine import Change, Storage
@@ -64,7 +65,9 @@ class PasskeyAdmin:
     async def reset(self, user: str, *, actor: str) -> int:
         """Takes all of a person's passkeys away; how many there were. Raises Refused: not_found."""
         async with self._storage.change() as change:
-            rows = await rows_of(change.db, (await find(change.db, User, user, "user")).id)
+            owner = (await find(change.db, User, user, "user")).id
+            await withdraw(change.db, owner)
+            rows = await rows_of(change.db, owner)
             return sum([await self._remove(change, row, actor) for row in rows])
 
     async def _remove(self, change: Change, row: Passkey, actor: str) -> bool:

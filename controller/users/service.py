@@ -21,6 +21,7 @@ from controller.directory.lookup import find, label, must_be_new
 from controller.directory.service import DirectoryService
 from controller.errors import Refused
 from controller.identity import throttle
+from controller.identity.authenticators import withdraw
 from controller.storage import Storage
 from controller.storage.models import BackupCode, Device, FederatedMembership, Group, Membership, Totp, User
 from wire.messages import USER
@@ -41,6 +42,14 @@ class UserView:
     backup_codes: int
     devices: int
     disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A user who was changed. `kind`: from person to service, or back; their sessions proved what the other needs."""
+
+    id: UUID
+    kind: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,7 @@ class UserService:
         """Nothing is allowed to this user any more. Raises Refused: not_found. Twice is once."""
         async with self._directory.change(actor) as change:
             user = await find(change.db, User, name, "user")
+            await withdraw(change.db, user.id)
             if user.disabled_at is None:
                 user.disabled_at = self._clock()
                 change.record("user.disabled", name)
@@ -152,8 +162,11 @@ class UserService:
         reset_totp: bool = False,
         service: bool | None = None,
         actor: str,
-    ) -> UUID:
-        """Changes what is given: all groups, the password; or forgets authenticator and codes. Raises Refused."""
+    ) -> Changed:
+        """Changes what is given: all groups, the password; or forgets authenticator and codes. Raises Refused.
+
+        A service has no password: `service` takes the one there is away.
+        """
         hashed = None if password is None else await self._hash(password, name)
         async with self._directory.change(actor) as change:
             user = await find(change.db, User, name, "user")
@@ -161,20 +174,25 @@ class UserService:
                 await change.db.execute(delete(Membership).where(Membership.user_id == user.id))
                 await _join(change.db, user, groups)
                 change.record("user.groups_set", f"{name}; groups: {', '.join(sorted(set(groups))) or 'none'}")
+            kind = service is not None and service != user.service
+            if service is not None and kind:
+                user.service = service
+                change.record("user.service_set", f"{name}; {'a service' if service else 'a person'}")
+            if hashed is not None and user.service:
+                raise Refused("bad_kind", f"{name} is a service, which has no password", "make it a person: --person")
             if hashed is not None:
                 user.password_hash = hashed
                 change.record("user.password_set", name)
-            if no_password and user.password_hash is not None:
+            if (no_password or user.service) and user.password_hash is not None:
                 user.password_hash = None
                 change.record("user.password_taken", name)
-            if service is not None and service != user.service:
-                user.service = service
-                change.record("user.service_set", f"{name}; {'a service' if service else 'a person'}")
+            if hashed is not None or no_password or reset_totp or kind:
+                await withdraw(change.db, user.id)
             if reset_totp:
                 await change.db.execute(delete(Totp).where(Totp.user_id == user.id))
                 await change.db.execute(delete(BackupCode).where(BackupCode.user_id == user.id))
                 change.record("user.totp_reset", name)
-        return user.id
+        return Changed(user.id, kind)
 
     async def unlock(self, name: str, *, actor: str) -> int:
         """Forgets what was guessed wrong at this account, from whatever device. Raises Refused: not_found."""

@@ -5,8 +5,12 @@ from sqlalchemy import select
 
 from controller.errors import Refused
 from controller.storage.models import Device
+from spa.admission import Drop
+from spa.errors import DropReason
+from spa.packet import KnockKind
 from tests.controller.clock import Clock
-from tests.controller.perimeter import BINDING, SOURCE, Perimeter
+from tests.controller.knock import knock
+from tests.controller.perimeter import BINDING, SOURCE, Perimeter, Rebuild
 from tests.controller.served import Served
 from wire.messages import EnrolReply, Refusal
 
@@ -73,6 +77,30 @@ async def test_when_a_device_was_last_heard_of_is_known_at_once_and_written_once
     assert await stored() == first
     await perimeter.seen.write(now=True)
     assert await stored() == clock.now
+
+
+async def test_knocks_of_a_revoked_device_open_nothing_and_are_known_for_thirty_days(
+    perimeter: Perimeter, rebuild: Rebuild
+) -> None:
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    holder = f"device/{machine.id}"
+    knocks = perimeter.knockers()
+    assert not perimeter.keys.is_revoked(holder)
+    await perimeter.devices.revoke(machine.id, actor="admin")
+    again = await rebuild(perimeter.storage, perimeter.clock)
+    assert await again.keys.fill(again.storage) == knocks - 1
+    for each in (perimeter, again):
+        for kind in (KnockKind.CONTROL, KnockKind.ENROL):
+            drop = knock(each, machine.reply.knock_secret, kind)
+            assert drop == Drop(DropReason.KIND_NOT_ALLOWED, holder)
+        assert each.keys.is_revoked(holder)
+    perimeter.clock.pass_(days=30)
+    for each in (perimeter, again):
+        each.keys.expire()
+        assert not each.keys.is_revoked(holder)
+        assert each.knockers() == knocks - 1
+        assert knock(each, machine.reply.knock_secret, KnockKind.CONTROL) == Drop(DropReason.LOCATOR)
 
 
 async def test_who_is_refused_was_not_seen(served: Served) -> None:

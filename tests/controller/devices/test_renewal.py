@@ -12,8 +12,10 @@ from certs import Identity, Name, NameKind, Secret, make_csr, new_private_key, p
 from certs.issue import load_private_key
 from certs.verify import spki_sha256
 from controller.storage.models import Device
+from spa.admission import Admit
 from spa.packet import Knock, KnockKind, derive_key, encode
 from tests.controller.clock import Clock
+from tests.controller.knock import knock
 from tests.controller.perimeter import BINDING, MAIN, SOURCE, Machine, Perimeter, Rebuild
 from tests.controller.served import Edge, Served
 from wire.messages import RecoverRequest, Refusal, RenewReply, RenewRequest
@@ -25,12 +27,7 @@ DAYS = {"days": 31}
 
 def knocks(perimeter: Perimeter, secret: Secret | bytes, kind: KnockKind = KnockKind.CONTROL) -> bool:
     """Whether a knock with that secret is admitted now."""
-    now_us = int(perimeter.clock.pass_(microseconds=1).timestamp() * 1_000_000)
-    while perimeter.admission.roll(now_us):
-        pass
-    key = derive_key(secret if isinstance(secret, Secret) else Secret(secret), perimeter.name)
-    datagram = encode(Knock(kind, now_us, None, None, 443), key, nonce=bytes(12), pad=b"")
-    return type(perimeter.admission.admit(datagram, ip_address(SOURCE), now_us)).__name__ == "Admit"
+    return isinstance(knock(perimeter, secret, kind), Admit)
 
 
 def name_of(machine: Machine) -> Name:

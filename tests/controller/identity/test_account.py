@@ -3,11 +3,13 @@
 import asyncio
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from certs import Secret
 from controller.identity import totp
+from controller.identity.passkey_admin import PasskeyAdmin
 from controller.storage.models import BackupCode, NextTotp, Totp, User
+from controller.users import UserService
 from tests.controller.perimeter import PASSWORD, Machine, Perimeter, asked_for
 from wire.messages import AccountReply, ConfirmAuthenticator, NewAuthenticator, NewBackupCodes, NewPassword
 
@@ -110,6 +112,52 @@ async def test_a_new_authenticator_is_confirmed_where_and_when_it_was_shown(peri
     async with perimeter.storage.read() as db:
         assert (await db.scalars(select(Totp.created_at))).one() < perimeter.clock()
         assert len((await db.scalars(select(NextTotp))).all()) == (case != "never offered")
+
+
+@pytest.mark.parametrize(
+    "case", ["reset", "password", "no password", "disabled", "passkeys", "own password", "service", "revoked", "newer"]
+)
+async def test_an_authenticator_that_was_offered_is_void_once_the_account_was_taken_back(
+    perimeter: Perimeter, case: str
+) -> None:
+    """A thief with a password and one code begins, and waits; nothing that an administrator does may leave that."""
+    machine, codes = await perimeter.enrolled()
+    offer = await perimeter.ask_account(machine, NewAuthenticator(), password=PASSWORD, backup=codes[0])
+    [offered] = await perimeter.events("totp.offered")
+    assert (offered.user, offered.device) == ("alice", machine.id)
+    perimeter.clock.pass_(seconds=1)
+    users = UserService(perimeter.storage, perimeter.directory, perimeter.passwords.hash_new, perimeter.clock)
+    match case:
+        case "reset":
+            await users.set("alice", reset_totp=True, actor="admin/0")
+        case "password":
+            await users.set("alice", password=NEW, actor="admin/0")
+        case "no password":
+            await users.set("alice", no_password=True, actor="admin/0")
+        case "disabled":
+            await users.disable("alice", actor="admin/0")
+            await users.enable("alice", actor="admin/0")
+        case "passkeys":
+            await PasskeyAdmin(perimeter.storage, perimeter.clock).reset("alice", actor="admin/0")
+        case "own password":
+            other = await perimeter.enrol("alice")
+            change = NewPassword(password=NEW)
+            assert (await perimeter.ask_account(other, change, password=PASSWORD, backup=codes[1])).status == "done"
+        case "service":
+            assert (await users.set("alice", service=True, actor="admin/0")).kind
+            assert (await users.set("alice", service=False, actor="admin/0")).kind
+        case "revoked":
+            await perimeter.devices.revoke(machine.id, actor="admin/0")
+        case "newer":
+            async with perimeter.storage.change() as change:
+                await change.db.execute(update(Totp).values(created_at=perimeter.clock(), sealed_secret=b"another"))
+    async with perimeter.storage.read() as db:
+        before = (await db.scalars(select(Totp.sealed_secret))).all()
+    reply = await perimeter.ask_account(machine, ConfirmAuthenticator(code=await code_of(perimeter, secret_in(offer))))
+    assert reply.status == "refused", reply
+    async with perimeter.storage.read() as db:
+        assert (await db.scalars(select(Totp.sealed_secret))).all() == before
+    assert await perimeter.events("totp.replaced") == []
 
 
 async def test_of_two_changes_with_one_backup_code_at_once_one_is_made(any_perimeter: Perimeter) -> None:

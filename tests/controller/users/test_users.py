@@ -100,10 +100,17 @@ async def test_a_service_has_no_password_and_a_person_may_become_one(office: Off
     await office.users.add("robot", None, actor="admin/0")
     assert json.loads((await office.recorded())[-1])["detail"] == "robot; a service; groups: none"
     assert [each.name for each in await office.users.listing() if each.service] == ["robot"]
-    await office.users.set("alice", service=True, actor="admin/0")
-    await office.users.set("robot", service=False, actor="admin/0")
+    for password in ({"password": "correct horse battery"}, {"password": "correct horse battery", "service": True}):
+        with pytest.raises(Refused) as refused:
+            await office.users.set("robot", **password, actor="admin/0")
+        assert refused.value.code == "bad_kind"
+    assert (await office.users.set("alice", service=True, actor="admin/0")).kind
+    assert (await office.users.set("robot", service=False, actor="admin/0")).kind
+    assert not (await office.users.set("robot", service=False, actor="admin/0")).kind
     assert [each.name for each in await office.users.listing() if each.service] == ["alice"]
     assert json.loads((await office.recorded())[-1])["what"] == "user.service_set"
+    async with office.storage.read() as db:
+        assert set(await db.scalars(select(User.password_hash))) == {None}
 
 
 async def test_a_person_may_have_no_password(office: Office) -> None:
