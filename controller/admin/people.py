@@ -150,6 +150,13 @@ def people(controller: "Controller") -> dict[str, Command]:
         document = {"invite": encode_invite(invite), "user": asked.user, "expires_at": invite.expires}
         return document | ({} if asked.provider is None else {"provider": asked.provider})
 
+    async def invite_list(_: Nothing, __: str) -> Documents:
+        return documents(await controller.invites.open())
+
+    async def invite_withdraw(asked: ById, actor: str) -> Documents:
+        invite = one_of(asked.id, [each.id for each in await controller.invites.open()], "invite")
+        return {"id": invite, "withdrawn": await controller.invites.withdraw(invite, actor=actor)}
+
     async def device_list(_: Nothing, __: str) -> Documents:
         return documents(await devices.list())
 
@@ -178,6 +185,8 @@ def people(controller: "Controller") -> dict[str, Command]:
         "group.add": Command(AddGroup, group_add),
         "group.list": Command(Nothing, group_list),
         "invite.make": Command(MakeInvite, invite_make),
+        "invite.list": Command(Nothing, invite_list),
+        "invite.withdraw": Command(ById, invite_withdraw),
         "device.list": Command(Nothing, device_list),
         "device.rename": Command(Rename, device_rename),
         "device.approve": Command(ById, device_approve),

@@ -1,6 +1,6 @@
 """`gloam-controller`: the administrators' commands, a file for each handful of nouns.
 
-people.py     user, group, invite, device
+people.py     user, group, invite, invites, device
 passkeys.py   passkey
 federation.py   provider, user link
 places.py     gateway, resource
@@ -38,6 +38,7 @@ people.user.command("links")(federation.user_links)
 app.add_typer(people.user)
 app.add_typer(people.group)
 app.command("invite")(people.invite)
+app.add_typer(people.invites)
 app.add_typer(people.device)
 app.add_typer(passkeys.passkey)
 app.add_typer(federation.provider)

@@ -1,4 +1,4 @@
-"""`gloam-controller user`, `group`, `invite`, `device`: people and their machines."""
+"""`gloam-controller user`, `group`, `invite`, `invites`, `device`: people and their machines."""
 
 import sys
 from typing import Annotated, Any
@@ -13,6 +13,7 @@ from controller.cli.options import Json, State, ask, done, noun, table
 user = noun("user", "People.")
 group = noun("group", "Groups of people, granted things together.")
 device = noun("device", "People's machines.")
+invites = noun("invites", "Invites that were not used yet.")
 
 Groups = Annotated[list[str] | None, typer.Option("--group", help="A group; may be repeated.")]
 PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
@@ -186,6 +187,29 @@ def invite(
             segno.make(document["invite"], error="l").terminal(compact=True)
 
     Output(json=json).show(document, human)
+
+
+@invites.command("list")
+def invites_list(state: State = None, json: Json = False) -> None:
+    """List the invites that may still be used.
+
+    Example: gloam-controller invites list
+    """
+    columns = {
+        "id": "ID", "user": "USER", "provider": "PROVIDER", "gateway": "GATEWAY", "created_at": "MADE",
+        "expires_at": "GOOD UNTIL",
+    }  # fmt: skip
+    table(ask(state, "invite.list"), "Invites", columns, as_json=json)
+
+
+@invites.command("withdraw")
+def invites_withdraw(id: str, state: State = None, json: Json = False) -> None:  # noqa: A002
+    """Withdraw an invite: nobody may use it any more.
+
+    Example: gloam-controller invites withdraw 1c9f
+    """
+    document = ask(state, "invite.withdraw", id=id)
+    done(document, f"invite {document['id']} withdrawn", as_json=json)
 
 
 @device.command("list")

@@ -3,25 +3,40 @@
 Laws:
 
 1. The secret is made here, shown once inside the text, and stored sealed.
-2. An invite can knock only after its row is committed (`publish`).
+2. An invite can knock only after its row is committed (`publish`), and no more once it was withdrawn.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, select, update
 
 from certs.secret import Secret
-from controller.audit.events import InviteCreated
+from controller.audit.events import ChangeMade, InviteCreated
 from controller.devices import sealed
 from controller.devices.keys import KnockKeys
 from controller.errors import Refused
+from controller.storage.conditional import changed_one
 from controller.storage.engine import Change, Storage
 from controller.storage.models import Gateway, Provider, User
 from controller.storage.models import Invite as Row
 from wire.invite import Invite, InvitePurpose
 from wire.messages import ControllerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class InviteView:
+    """An invite as administrators see it: for a device of `user` or of somebody of `provider`, or for `gateway`."""
+
+    id: UUID
+    purpose: str
+    user: str | None
+    gateway: str | None
+    provider: str | None
+    created_at: datetime
+    expires_at: datetime
 
 
 class Invites:
@@ -145,6 +160,35 @@ class Invites:
             )
         )
         return invite
+
+    async def open(self) -> list[InviteView]:
+        """The invites that may still be used, the oldest first."""
+        provider = func.coalesce(Provider.name, Row.provider_issuer)
+        issued = select(Row, User.name, Gateway.name, provider).order_by(Row.created_at)
+        owned = (
+            issued.outerjoin(User, User.id == Row.user_id)
+            .outerjoin(Gateway, Gateway.id == Row.gateway_id)
+            .outerjoin(Provider, Provider.issuer == Row.provider_issuer)
+        )
+        async with self._storage.read() as db:
+            found = (await db.execute(owned.where(*self._usable()))).all()
+        return [
+            InviteView(row.id, row.purpose, user, gateway, named, row.created_at, row.expires_at)
+            for row, user, gateway, named in found
+        ]
+
+    async def withdraw(self, invite: UUID, *, actor: str) -> bool:
+        """Nobody may use it any more; whether it could still be used."""
+        async with self._storage.change() as change:
+            usable = update(Row).where(Row.id == invite, *self._usable()).values(expires_at=self._clock())
+            there = await changed_one(change.db, usable)
+            if there:
+                change.record(ChangeMade(actor=actor, what="invite.withdrawn", detail=str(invite)))
+        self._keys.drop_invite(invite)
+        return there
+
+    def _usable(self) -> tuple[ColumnElement[bool], ...]:
+        return Row.used_at.is_(None), Row.expires_at > self._clock()
 
     def publish(self, invite: Invite) -> None:
         """The invite is committed: let it knock."""

@@ -43,6 +43,11 @@ async def test_gateways_and_resources(shared_stage: Any) -> None:
     state = admin.directory / "spare"
     invite = (await admin.admin_json("gateway", "invite", "spare"))["invite"]
     assert (await finish([script("gloam-gateway"), "join", invite, "--state", str(state)])).code == 0
+    listed = await admin.admin_json("invites", "list")
+    assert {each["gateway"] for each in listed} == {"spare"}
+    for each in listed:
+        assert (await admin.admin_json("invites", "withdraw", each["id"][:13]))["withdrawn"]
+    assert await admin.admin_json("invites", "list") == []
     assert "advertised_ports = [443]" in (state / "config.toml").read_text()
     await admin.admin_json("gateway", "remove", "spare")
     assert [each["name"] for each in await admin.admin_json("gateway", "list")] == ["edge"]

@@ -200,6 +200,34 @@ async def test_knock_keys_follow_what_is_committed(perimeter: Perimeter, rebuild
         each.passwords.close()
 
 
+async def test_an_invite_that_was_withdrawn_opens_nothing(any_perimeter: Perimeter) -> None:
+    perimeter = any_perimeter
+    await perimeter.add_user("alice")
+    await perimeter.add_gateway("edge", enrolled=False)
+    used = await perimeter.invites.for_user("alice", actor="admin")
+    assert isinstance(
+        await perimeter.enrolment.enrol(perimeter.request(used), binding=BINDING, source=SOURCE), EnrolReply
+    )
+    lost = await perimeter.invites.for_user("alice", actor="admin")
+    perimeter.clock.pass_(seconds=1)
+    joining = await perimeter.invites.for_gateway("edge", actor="admin")
+    views = await perimeter.invites.open()
+    assert [(each.id, each.user, each.gateway, each.provider) for each in views] == [
+        (lost.id, "alice", None, None),
+        (joining.id, None, "edge", None),
+    ]
+    knocks = perimeter.knockers()
+    assert await perimeter.invites.withdraw(lost.id, actor="admin")
+    assert not await perimeter.invites.withdraw(lost.id, actor="admin")
+    assert not await perimeter.invites.withdraw(used.id, actor="admin")
+    assert perimeter.knockers() == knocks - 1
+    assert [each.id for each in await perimeter.invites.open()] == [joining.id]
+    refused = await perimeter.enrolment.enrol(perimeter.request(lost), binding=BINDING, source=SOURCE)
+    assert isinstance(refused, Refusal)
+    [event] = [each for each in await perimeter.events("change.made") if each.what == "invite.withdrawn"]
+    assert event.detail == str(lost.id)
+
+
 async def test_devices_are_listed_approved_and_revoked_for_good(perimeter: Perimeter) -> None:
     await perimeter.add_user("alice")
     machine = await perimeter.enrol("alice")
