@@ -22,6 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from controller.errors import StorageError, StorageUnavailable
+from controller.storage.sqlite_connection import SqliteConnection
 
 SQLITE: Final = "sqlite+aiosqlite"
 POSTGRESQL: Final = "postgresql+asyncpg"
@@ -81,7 +82,8 @@ def make_engine(url: URL) -> AsyncEngine:
             },
         )
     # isolation_level None: the driver begins no transactions of its own; _begin below does.
-    engine = create_async_engine(url, pool_timeout=CONNECT_SECONDS, connect_args={"isolation_level": None})
+    options = {"isolation_level": None, "async_creator_fn": SqliteConnection}
+    engine = create_async_engine(url, pool_timeout=CONNECT_SECONDS, connect_args=options)
     event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
