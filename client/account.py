@@ -4,13 +4,15 @@ Each asks the controller itself, with the device's certificate; no session is ne
 """
 
 import os
+from dataclasses import replace
 
 import typer
 
 from client.authenticator import show_authenticator
 from client.controllers import Controllers, RefusedByController
 from client.dial import CannotReach
-from client.proofs import Asker, Asking, bad_form, converse, given
+from client.oidc import beforehand
+from client.proofs import Asker, Asking, bad_form, converse
 from client.report import backup_codes_document, tell_backup_codes
 from client.state import ClientState
 from console.errors import CommandError, ExitCode
@@ -30,15 +32,19 @@ from wire.messages import (
 
 def new_backup_codes(state: ClientState, asking: Asking, output: Output) -> None:
     """Ten new backup codes, shown once. Raises CommandError."""
-    proofs = given(asking, os.environ)
+    proofs = beforehand(state, asking, os.environ)
     reply = converse(state, _asker(state, asking.user, NewBackupCodes()), asking, output, proofs)
     document = {"status": "done", **backup_codes_document(reply.backup_codes)}
     output.show(document, lambda console: tell_backup_codes(console, reply.backup_codes))
 
 
 def new_password(state: ClientState, asking: Asking, output: Output) -> None:
-    """Another password; from standard input, the old one is the first line and the new one the second."""
-    proofs = given(asking, os.environ)
+    """Another password; from standard input, the old one is the first line and the new one the second.
+
+    Whoever proves it elsewhere, by a passkey or at a provider, gives the new one alone.
+    """
+    elsewhere = asking.passkey or asking.at_provider is not None
+    proofs = beforehand(state, replace(asking, password_stdin=asking.password_stdin and not elsewhere), os.environ)
     converse(state, _asker(state, asking.user, _chosen(asking)), asking, output, proofs)
     output.show({"status": "done"}, lambda console: console.print("The password is changed."))
 
@@ -46,7 +52,7 @@ def new_password(state: ClientState, asking: Asking, output: Output) -> None:
 def new_authenticator(state: ClientState, asking: Asking, output: Output, *, confirm: str | None) -> None:
     """Another authenticator; `confirm` is a code of one that was shown before. Raises CommandError."""
     if confirm is None:
-        proofs = given(asking, os.environ)
+        proofs = beforehand(state, asking, os.environ)
         reply = converse(state, _asker(state, asking.user, NewAuthenticator()), asking, output, proofs)
         uri = reply.totp_uri or ""
         if not asking.interactive:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -11,8 +10,10 @@ import typer
 
 from client.cli_account import account
 from client.cli_options import (
+    DeviceCodeOption,
     JsonOption,
     NoBrowserOption,
+    OidcOption,
     OtpOption,
     PasskeyOption,
     QrOption,
@@ -20,6 +21,7 @@ from client.cli_options import (
     UserArgument,
     asking_of,
     enrolled,
+    provider_of,
     state_of,
 )
 from console.errors import CommandError, ExitCode
@@ -90,29 +92,21 @@ def login(
     ] = False,
     qr_png: QrOption = None,
     passkey: PasskeyOption = False,
-    oidc: Annotated[bool, typer.Option("--oidc", help="Log in at an identity provider, in your browser.")] = False,
-    device_code: Annotated[
-        bool, typer.Option("--device-code", help="With --oidc: in a browser on any other machine.")
-    ] = False,
+    oidc: OidcOption = False,
+    device_code: DeviceCodeOption = False,
     no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
     """Log in; a background agent then keeps the session alive."""
     from client.login import login as log_in
-    from client.proofs import AtProvider
 
-    if device_code and not oidc:
-        raise CommandError("--device-code is a way to log in at a provider", "add --oidc", ExitCode.USAGE)
+    at = provider_of(user, oidc=oidc, device_code=device_code, fresh=step_up)
     here = enrolled(state)
-    who = None if oidc else user
-    asking = asking_of(here, who, otp, password_stdin=password_stdin, json=json, qr_png=qr_png)
-    asking = replace(
-        asking,
-        passkey=passkey,
-        browser=not no_browser,
-        at_provider=AtProvider(user, device_code, fresh=step_up) if oidc else None,
-    )
+    asking = asking_of(
+        here, None if oidc else user, otp, password_stdin=password_stdin, json=json, qr_png=qr_png,
+        passkey=passkey, no_browser=no_browser, at_provider=at,
+    )  # fmt: skip
     log_in(here, asking, Output(json=json), step_up=step_up)
 
 

@@ -1,21 +1,40 @@
 """`gloam password`, `backup-codes`, `authenticator`: reads options; account.py does it."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from client.cli_options import (
+    DeviceCodeOption,
     JsonOption,
+    NoBrowserOption,
+    OidcOption,
     OtpOption,
+    PasskeyOption,
     PasswordStdinOption,
+    ProviderOption,
     QrOption,
     StateOption,
     asking_of,
     enrolled,
+    provider_of,
 )
 from console.output import Output
 
+if TYPE_CHECKING:
+    from client.proofs import Asking
+    from client.state import ClientState
+
 account = typer.Typer()
+
+
+def _asking(
+    here: "ClientState", otp: str | None, *, provider: str | None, oidc: bool, device_code: bool, **options: Any
+) -> "Asking":
+    """What was given, by whatever way a login knows; at a provider the person proves it anew."""
+    at = provider_of(provider, oidc=oidc, device_code=device_code, fresh=True)
+    return replace(asking_of(here, None, otp, at_provider=at, **options), done="It is proved.")
 
 
 @account.command(
@@ -25,8 +44,16 @@ def password(
     otp: OtpOption = None,
     password_stdin: Annotated[
         bool,
-        typer.Option("--password-stdin", help="Standard input is the old password, then the new one, a line each."),
+        typer.Option(
+            "--password-stdin",
+            help="Standard input is the old password (not with --passkey, --oidc), then the new one, a line each.",
+        ),
     ] = False,
+    passkey: PasskeyOption = False,
+    oidc: OidcOption = False,
+    provider: ProviderOption = None,
+    device_code: DeviceCodeOption = False,
+    no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -34,13 +61,22 @@ def password(
     from client.account import new_password
 
     here = enrolled(state)
-    new_password(here, asking_of(here, None, otp, password_stdin=password_stdin, json=json), Output(json=json))
+    asking = _asking(
+        here, otp, password_stdin=password_stdin, json=json, passkey=passkey, no_browser=no_browser,
+        provider=provider, oidc=oidc, device_code=device_code,
+    )  # fmt: skip
+    new_password(here, asking, Output(json=json))
 
 
 @account.command("backup-codes", epilog="Example: gloam backup-codes")
 def backup_codes(
     otp: OtpOption = None,
     password_stdin: PasswordStdinOption = False,
+    passkey: PasskeyOption = False,
+    oidc: OidcOption = False,
+    provider: ProviderOption = None,
+    device_code: DeviceCodeOption = False,
+    no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -48,7 +84,11 @@ def backup_codes(
     from client.account import new_backup_codes
 
     here = enrolled(state)
-    new_backup_codes(here, asking_of(here, None, otp, password_stdin=password_stdin, json=json), Output(json=json))
+    asking = _asking(
+        here, otp, password_stdin=password_stdin, json=json, passkey=passkey, no_browser=no_browser,
+        provider=provider, oidc=oidc, device_code=device_code,
+    )  # fmt: skip
+    new_backup_codes(here, asking, Output(json=json))
 
 
 @account.command(epilog="Example: gloam authenticator   or: gloam authenticator --qr-png new.png")
@@ -59,12 +99,20 @@ def authenticator(
     confirm: Annotated[
         str | None, typer.Option("--confirm", metavar="CODE", help="A code of the new one, shown before.")
     ] = None,
+    passkey: PasskeyOption = False,
+    oidc: OidcOption = False,
+    provider: ProviderOption = None,
+    device_code: DeviceCodeOption = False,
+    no_browser: NoBrowserOption = False,
     state: StateOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Set up another authenticator; a code of the old one, or a backup code, is needed once more."""
+    """Set up another authenticator; what a login takes is needed once more."""
     from client.account import new_authenticator
 
     here = enrolled(state)
-    asking = asking_of(here, None, otp, password_stdin=password_stdin, json=json, qr_png=qr_png)
+    asking = _asking(
+        here, otp, password_stdin=password_stdin, json=json, qr_png=qr_png, passkey=passkey, no_browser=no_browser,
+        provider=provider, oidc=oidc, device_code=device_code,
+    )  # fmt: skip
     new_authenticator(here, asking, Output(json=json), confirm=confirm)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.errors import CommandError, ExitCode
 from console.state import state_directory
 
 if TYPE_CHECKING:
-    from client.proofs import Asking
+    from client.proofs import Asking, AtProvider
     from client.state import ClientState
 
 StateOption = Annotated[
@@ -28,6 +29,13 @@ OtpOption = Annotated[
     str | None, typer.Option("--otp", metavar="CODE", help="The authenticator's code, or a backup code.")
 ]
 PasskeyOption = Annotated[bool, typer.Option("--passkey", help="Use a passkey or security key, in your browser.")]
+OidcOption = Annotated[bool, typer.Option("--oidc", help="Prove it at an identity provider, in your browser.")]
+DeviceCodeOption = Annotated[
+    bool, typer.Option("--device-code", help="With --oidc: in a browser on any other machine.")
+]
+ProviderOption = Annotated[
+    str | None, typer.Option("--provider", metavar="NAME", help="With --oidc: which one, if there are several.")
+]
 QrOption = Annotated[
     Path | None, typer.Option("--qr-png", metavar="FILE", help="Write the QR code of a new authenticator to FILE.")
 ]
@@ -44,17 +52,32 @@ def asking_of(
     password_stdin: bool,
     json: bool,
     qr_png: Path | None = None,
+    passkey: bool = False,
+    no_browser: bool = False,
+    at_provider: "AtProvider | None" = None,
 ) -> "Asking":
     """What was given, and whether somebody sits there to be asked for the rest."""
     from client.proofs import Asking
 
     return Asking(
+        passkey=passkey,
+        browser=not no_browser,
+        at_provider=at_provider,
         user=user or here.profile().user,
         otp=otp,
         password_stdin=password_stdin,
         interactive=not json and not password_stdin and sys.stdin.isatty(),
         qr_png=qr_png,
     )
+
+
+def provider_of(name: str | None, *, oidc: bool, device_code: bool, fresh: bool) -> "AtProvider | None":
+    """Where else it is to be proved, if anywhere. Raises CommandError."""
+    from client.proofs import AtProvider
+
+    if device_code and not oidc:
+        raise CommandError("--device-code is a way to prove it at a provider", "add --oidc", ExitCode.USAGE)
+    return AtProvider(name, device_code, fresh) if oidc else None
 
 
 def state_of(option: Path | None) -> "ClientState":

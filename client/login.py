@@ -5,11 +5,11 @@ from typing import Final
 
 from rich.console import Console
 
-from client import oidc
 from client.agent.messages import LoginAnswer, LoginCall
 from client.agent.process import call_agent
 from client.ask import raise_problem
-from client.proofs import Asking, bad_form, converse, given
+from client.oidc import beforehand
+from client.proofs import Asking, bad_form, converse
 from client.report import backup_codes_document, session_document, tell_backup_codes, tell_session
 from client.state import ClientState
 from console.errors import CommandError
@@ -28,10 +28,7 @@ def login(state: ClientState, asking: Asking, output: Output, *, step_up: bool =
 
     if not asking.user and asking.at_provider is None:
         raise CommandError("this device is nobody's yet", "run gloam login --oidc: who logs in first owns it")
-    proofs: tuple[Proof, ...] = ()
-    if (at := asking.at_provider) is not None:
-        proofs = (oidc.prove(state, at.name, device_code=at.device_code, browser=asking.browser, fresh=at.fresh),)
-    answer = converse(state, ask, asking, output, (*proofs, *given(asking, os.environ)))
+    answer = converse(state, ask, asking, output, beforehand(state, asking, os.environ))
     view = answer.session
     if view is not None:
         state.save_owner(view.user)

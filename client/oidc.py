@@ -1,4 +1,4 @@
-"""`gloam login --oidc`: the person logs in at their provider; the controller judges what comes of it.
+"""`--oidc`: the person logs in at their provider; the controller judges what comes of it.
 
 Laws:
 
@@ -9,6 +9,7 @@ Laws:
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -17,11 +18,12 @@ from client.agent.messages import OidcBeginAnswer, OidcBeginCall, OidcFinishAnsw
 from client.agent.process import call_agent
 from client.ask import raise_problem
 from client.browser import open_browser
+from client.proofs import Asking, given
 from client.redirect import Redirect, Returned, listening
 from client.state import ClientState
 from console.errors import CommandError
 from console.text import visible
-from wire.messages import OidcBegin, OidcBegun, OidcFinish, OidcFinished, OidcProof
+from wire.messages import OidcBegin, OidcBegun, OidcFinish, OidcFinished, OidcProof, Proof
 
 DEADLINE: Final = 60.0
 """Seconds for the agent's answer: every controller of the profile may be tried."""
@@ -29,13 +31,21 @@ _AGAIN: Final = "run gloam login --oidc again"
 
 
 def prove(state: ClientState, provider: str | None, *, device_code: bool, browser: bool, fresh: bool) -> OidcProof:
-    """What the provider says of the person, for the login. Raises CommandError."""
+    """What the provider says of the person, for a login or a change. Raises CommandError."""
     try:
         asked = OidcBegin(provider=provider, fresh=fresh)
     except ValueError:
         raise CommandError("that is no provider's name", "gloam login --oidc [PROVIDER]") from None
     way = _by_device_code(state, asked) if device_code else _by_browser(state, asked, browser=browser)
     return OidcProof(login=asyncio.run(way))
+
+
+def beforehand(state: ClientState, asking: Asking, environ: Mapping[str, str]) -> tuple[Proof, ...]:
+    """The proofs that the controller need not ask for: at the provider if they want it, by options and environment."""
+    others = given(asking, environ)
+    if (at := asking.at_provider) is None:
+        return others
+    return prove(state, at.name, device_code=at.device_code, browser=asking.browser, fresh=at.fresh), *others
 
 
 async def _by_browser(state: ClientState, asked: OidcBegin, *, browser: bool) -> UUID:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from lab.authenticator import Authenticator
 from lab.perimeter import PASSWORD, Client
 from lab.processes import Process
 from lab.visitor import fetch
@@ -128,6 +129,14 @@ async def test_the_first_login_on_an_invited_machine_makes_the_user(shared_stage
     people = {each["name"]: each["groups"] for each in await perimeter.admin_json("user", "list")}
     assert people["cleo@corp"] == ["engineers"]
     assert (await machine.json("login", "--oidc"))["user"] == "cleo@corp"
+
+    # For a day without the provider: another way in, set up by its word.
+    offer = await machine.json("authenticator", "--oidc")
+    machine.authenticator = Authenticator(offer["totp_uri"])
+    await machine.json("authenticator", "--confirm", await machine.authenticator.code())
+    assert len((await machine.json("backup-codes", "--oidc"))["backup_codes"]) == 10
+    await perimeter.admin("user", "set", "cleo@corp", "--password-stdin", text=f"{PASSWORD}\n")
+    assert (await machine.login("cleo@corp"))["user"] == "cleo@corp"
 
 
 async def test_administrators_see_providers_and_take_them_away(shared_stage: Any, corp: OpenIdProvider) -> None:
