@@ -64,13 +64,18 @@ class DeviceFlow:
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """The provider's word, and whose it is here. `second_factor_at` where it counts for two factors."""
+    """The provider's word, and whose it is here. `second_factor_at` where it counts for two factors.
+
+    `begun` and `at`: when this login began, and when the word was heard.
+    """
 
     user_id: UUID
     issuer: str
     subject: str
     second_factor_at: datetime | None
     refresh: Secret | None = field(repr=False)
+    begun: datetime
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

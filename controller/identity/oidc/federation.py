@@ -215,6 +215,8 @@ class Federation:
             subject=token.subject,
             second_factor_at=rules.second_factor_at(registration, token),
             refresh=tokens.refresh,
+            begun=conversation.begun,
+            at=self._clock(),
         )
         if self._conversations.change(conversation, proved=proved) is None:
             raise _Stop(told.OVER)

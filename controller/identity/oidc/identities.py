@@ -110,17 +110,18 @@ class Identities:
             row = await find(change.db, User, user, "user")
             issuer = await _issuer(change, provider)
             mine = (FederatedIdentity.issuer == issuer, FederatedIdentity.user_id == row.id)
-            subjects = list(await change.db.scalars(select(FederatedIdentity.subject).where(*mine)))
+            # Taken before its sessions are looked for: a login that was under way has made its session, or never will.
+            gone = delete(FederatedIdentity).where(*mine).returning(FederatedIdentity.subject)
+            subjects = sorted(await change.db.scalars(gone))
             if not subjects:
                 raise Refused("not_linked", f"{user} has no identity of {provider}", "see gloam-controller user links")
             begun = select(FederatedSession.session_id).where(
                 FederatedSession.issuer == issuer, FederatedSession.subject.in_(subjects)
             )
             sessions = list(await change.db.scalars(begun))
-            await change.db.execute(delete(FederatedIdentity).where(*mine))
             await _forget_groups(change, row.id, issuer)
             change.record("user.unlinked", f"{user}; {issuer}; subject {', '.join(subjects)}")
-        live = {session.id for session in self._sessions.live()}.intersection(sessions)
+            live = {session.id for session in self._sessions.live()}.intersection(sessions)
         for session in live:
             await self._sessions.end(session, "unlinked", UNLINKED, actor)
         return len(live)

@@ -143,16 +143,18 @@ class Providers:
             if row is None:
                 raise not_found("provider", name, await change.db.scalars(select(Row.name)))
             issuer = row.issuer
+            # Taken before its sessions are looked for: a login that was under way has made its session, or never will.
+            await change.db.delete(row)
+            await change.db.flush()
             begun = select(FederatedSession.session_id).where(FederatedSession.issuer == issuer)
             sessions = list(await change.db.scalars(begun))
             await change.db.execute(delete(FederatedMembership).where(FederatedMembership.issuer == issuer))
-            await change.db.delete(row)
             change.record("provider.removed", f"{name}: {issuer}")
+            live = {session.id for session in self._sessions.live()}.intersection(sessions)
         self._client.forget(issuer)
-        live = {session.id for session in self._sessions.live()}
-        for session in live.intersection(sessions):
+        for session in live:
             await self._sessions.end(session, "provider_removed", REMOVED, actor)
-        return len(live.intersection(sessions))
+        return len(live)
 
     async def listing(self) -> Sequence[ProviderView]:
         """Every provider, by name."""

@@ -1,11 +1,12 @@
 """Logins at a provider, good and bad, over real HTTP."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from joserfc.jwk import ECKey
 
 from controller.identity.oidc import conversations
@@ -90,6 +91,61 @@ async def test_a_proof_makes_one_session(world: World) -> None:
     assert (await world.login(login)).code == "login_over"
     again = await world.finish(login, code="code-0", state=login.state)
     assert (again.status, again.code) == ("refused", "login_over")
+
+
+async def unlinked(world: World) -> None:
+    await world.perimeter.openid.identities.unlink("alice", "corp", actor="admin")
+
+
+async def linked_again(world: World) -> None:
+    await unlinked(world)
+    world.perimeter.clock.pass_(seconds=1)
+    await world.perimeter.openid.identities.link("alice", "corp", "u-1", actor="admin")
+
+
+async def anothers(world: World) -> None:
+    await unlinked(world)
+    await world.perimeter.add_user("bob")
+    await world.perimeter.openid.identities.link("bob", "corp", "u-1", actor="admin")
+
+
+async def removed(world: World) -> None:
+    await world.perimeter.openid.providers.remove("corp", actor="admin")
+
+
+async def registered_again(world: World) -> None:
+    await removed(world)
+    world.perimeter.clock.pass_(seconds=1)
+    await world.add_provider(mfa_amr=())
+
+
+async def disabled(world: World) -> None:
+    await world.perimeter.disable("alice")
+
+
+MEANWHILE: dict[Callable[[World], Awaitable[None]], str] = {
+    unlinked: "unlinked",
+    linked_again: "unlinked",
+    anothers: "unlinked",
+    removed: "provider_removed",
+    registered_again: "provider_removed",
+    disabled: "user_disabled",
+}
+
+
+@pytest.mark.parametrize("change", MEANWHILE, ids=lambda change: change.__name__)
+async def test_what_an_administrator_takes_away_before_the_session_is_there_makes_none(
+    any_perimeter: Perimeter, signer: Signer, change: Callable[[World], Awaitable[None]]
+) -> None:
+    world = await World.make(any_perimeter, signer)
+    world.signer.claims = MFA
+    login = await world.proved()
+    await change(world)
+    reply = await world.login(login)
+    assert reply.status == "refused"
+    assert (await world.reasons())[-1][0] == MEANWHILE[change]
+    assert not world.perimeter.sessions.live()
+    assert (await world.login(login)).status == "refused"  # and it is over
 
 
 async def test_the_device_flow(world: World) -> None:
