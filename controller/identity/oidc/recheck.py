@@ -4,15 +4,17 @@ Laws:
 
 1. Every `recheck` of the registration the provider is asked with the session's refresh token. Its groups are those
    of the answer from then on.
-2. A refusal ends the session at once, and so does a token that does not count.
+2. A refusal ends the session at once, and so does a token that does not count. An identity that is no longer the
+   user's ends it before the provider is asked: no outage keeps it alive.
 3. A provider that cannot answer (no connection, a server's error, nonsense, our client refused) ends it only after
-   `grace` more without a confirmation. So does one that gave no refresh token: nothing can be confirmed then.
+   `grace` more without a confirmation, and then without another question: an answer that is waited for, for this
+   session or for others, holds no end up. So does one that gave no refresh token: nothing can be confirmed then.
 4. A refresh token is stored sealed for its session, and deleted with the session's end. A new one replaces it; until
    the database has taken it, it is kept in memory.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 from uuid import UUID
@@ -27,14 +29,14 @@ from controller.identity.oidc import rules
 from controller.identity.oidc.client import ProviderClient, Refused
 from controller.identity.oidc.conversations import Proved
 from controller.identity.oidc.http import Misbehaved, Unreachable
-from controller.identity.oidc.identities import Identities
+from controller.identity.oidc.identities import UNLINKED, Identities
 from controller.identity.oidc.providers import REMOVED, Providers
 from controller.identity.oidc.rules import Registration
 from controller.identity.oidc.tokens import BadToken, Expected, IdToken
 from controller.sessions.service import Sessions
 from controller.storage.engine import Change, Storage
+from controller.storage.models import FederatedIdentity, Session
 from controller.storage.models import FederatedSession as Row
-from controller.storage.models import Session
 
 PERIOD: Final = 2.0
 """Seconds between two looks at what is due."""
@@ -94,39 +96,61 @@ class Rechecks:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD)
-            try:
-                await self.sweep()
-            except StorageError as error:
-                log.warning("sessions of providers wait for the database", reason=error.what)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_again(self.sweep))
+            group.create_task(_again(self.end_overdue))
+
+    async def end_overdue(self) -> None:
+        """Ends what a provider that does not answer has left unconfirmed for too long (law 3)."""
+        registrations = await self._registrations()
+        unanswered = select(Row).join(Session, Session.id == Row.session_id).where(
+            Session.ended_at.is_(None), Row.asked_at > Row.confirmed_at
+        )  # fmt: skip
+        async with self._storage.read() as db:
+            found = list(await db.scalars(unanswered))
+        async with asyncio.TaskGroup() as group:  # one gateway that lags is waited for once, not once a session
+            for row in found:
+                registration = registrations.get(row.issuer)
+                if registration is not None and self._clock() >= _deadline(row, registration):
+                    group.create_task(self._end_unconfirmed(row, registration))
 
     async def sweep(self) -> None:
         """Confirms what is due; forgets what has ended."""
-        registrations = {each.issuer: each for each in (await self._providers.registrations()).values()}
+        registrations = await self._registrations()
         now = self._clock()
         soonest = min((min(each.recheck, RETRY) for each in registrations.values()), default=timedelta(0))
-        query = select(Row, Session.ended_at).join(Session, Session.id == Row.session_id)
+        mine = (
+            (FederatedIdentity.issuer == Row.issuer)
+            & (FederatedIdentity.subject == Row.subject)
+            & (FederatedIdentity.user_id == Session.user_id)
+        )
+        query = (
+            select(Row, Session.ended_at, FederatedIdentity.user_id)
+            .join(Session, Session.id == Row.session_id)
+            .outerjoin(FederatedIdentity, mine)
+        )
         async with self._storage.read() as db:
             due = or_(Session.ended_at.is_not(None), Row.asked_at <= now - soonest)
             found = (await db.execute(query.where(due))).all()
-        ended = {row.session_id for row, ended_at in found if ended_at is not None}
+        ended = {row.session_id for row, ended_at, _ in found if ended_at is not None}
         if ended:
             async with self._storage.change() as change:
                 await change.db.execute(delete(Row).where(Row.session_id.in_(ended)))
             for session in ended:
                 self._held.pop(session, None)
         async with asyncio.TaskGroup() as group:
-            for row in (row for row, ended_at in found if ended_at is None):
+            for row, user in ((row, user) for row, ended_at, user in found if ended_at is None):
                 registration = registrations.get(row.issuer)
-                if registration is None or now - row.asked_at >= _pause(row, registration):
-                    group.create_task(self._look(row, registration))
+                if user is None or registration is None or now - row.asked_at >= _pause(row, registration):
+                    group.create_task(self._look(row, user, registration))
 
-    async def _look(self, row: Row, registration: Registration | None) -> None:
+    async def _look(self, row: Row, user: UUID | None, registration: Registration | None) -> None:
         async with self._at_once:
             try:
                 if registration is None:
                     await self._sessions.end(row.session_id, "provider_removed", REMOVED, "")
+                elif user is None:
+                    await self._sessions.end(row.session_id, "unlinked", UNLINKED, "")
                 else:
                     await self._confirm(row, registration)
             except StorageError as error:
@@ -163,7 +187,7 @@ class Rechecks:
                 raise Unreachable(f"it says {error.code}") from None
             raise _No(f"it says {error.code}") from None
         user = await self._identities.user_of(row.issuer, row.subject)
-        if user is None:
+        if user is None:  # unlinked while the provider was asked
             raise _No("the identity is nobody's any more")
         await self._identities.set_groups(user, registration, rules.groups_of(registration, claims))
         await self._store(row, confirmed=True)
@@ -187,12 +211,22 @@ class Rechecks:
         """No answer: the session lives on until `grace` is over (law 3)."""
         if row.asked_at == row.confirmed_at:  # the first time: an outage is told once a session
             self._note(ProviderTrouble(provider=registration.name, session=row.session_id, code=code, detail=detail))
-        if self._clock() - row.confirmed_at < registration.recheck + registration.grace:
+        if self._clock() < _deadline(row, registration):
             await self._store(row, confirmed=False)
             return
+        await self._end_unconfirmed(row, registration)
+
+    async def _end_unconfirmed(self, row: Row, registration: Registration) -> None:
         since = f"{row.confirmed_at:%Y-%m-%d %H:%M} UTC"
         sentence = f"the identity provider {registration.name} has not confirmed your login since {since}"
-        await self._sessions.end(row.session_id, "provider_unreachable", sentence, f"oidc/{registration.name}")
+        try:
+            await self._sessions.end(row.session_id, "provider_unreachable", sentence, f"oidc/{registration.name}")
+        except StorageError as error:  # it is cut nevertheless, and written at the next look
+            log.warning("a session of a provider waits for the database", reason=error.what)
+
+    async def _registrations(self) -> Mapping[str, Registration]:
+        """Every provider, by its issuer."""
+        return {each.issuer: each for each in (await self._providers.registrations()).values()}
 
     async def _store(self, row: Row, *, confirmed: bool) -> None:
         now = self._clock()
@@ -205,6 +239,21 @@ class Rechecks:
         async with self._storage.change() as change:
             await change.db.execute(update(Row).where(Row.session_id == row.session_id).values(**values))
         self._held.pop(row.session_id, None)
+
+
+async def _again(look: Callable[[], Awaitable[None]]) -> None:
+    """Looks every `PERIOD`, until it is cancelled."""
+    while True:
+        await asyncio.sleep(PERIOD)
+        try:
+            await look()
+        except StorageError as error:
+            log.warning("sessions of providers wait for the database", reason=error.what)
+
+
+def _deadline(row: Row, registration: Registration) -> datetime:
+    """When a session that nobody confirms is over."""
+    return row.confirmed_at + registration.recheck + registration.grace
 
 
 def _pause(row: Row, registration: Registration) -> timedelta:

@@ -1,9 +1,9 @@
 """Sessions are confirmed by the provider, again and again."""
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from controller.identity.oidc.recheck import refresh_context
-from controller.storage.models import FederatedSession
+from controller.storage.models import FederatedIdentity, FederatedSession
 from tests.controller.identity.oidc.signer import says
 from tests.controller.identity.oidc.world import MFA, World
 
@@ -80,6 +80,38 @@ async def test_an_outage_ends_the_session_only_after_the_grace(world: World) -> 
     code, sentence = await ended(world)
     assert code == "provider_unreachable"
     assert sentence.startswith("the identity provider corp has not confirmed your login since ")
+
+
+async def test_at_the_graces_end_nothing_is_asked_any_more(world: World) -> None:
+    await logged_in(world)
+    world.signer.instead["/token"] = says("{}", 503)
+    await later(world, minutes=69, seconds=45)
+    rechecks = world.perimeter.openid.rechecks
+    await rechecks.end_overdue()
+    assert len(await world.perimeter.events("session.ended")) == 0
+    world.perimeter.clock.pass_(seconds=15)  # sooner than the next question
+    asked = world.signer.asked.count("/token")
+    await rechecks.end_overdue()
+    assert (await ended(world))[0] == "provider_unreachable"
+    assert world.signer.asked.count("/token") == asked
+    assert not world.perimeter.sessions.live()
+
+
+async def test_a_session_nobody_was_asked_about_yet_is_not_overdue(world: World) -> None:
+    await logged_in(world)
+    world.perimeter.clock.pass_(hours=3)  # the controller was away
+    await world.perimeter.openid.rechecks.end_overdue()
+    assert await later(world) == 1
+    assert len(await world.perimeter.events("session.ended")) == 0
+
+
+async def test_an_outage_keeps_no_session_whose_identity_is_no_longer_the_users(world: World) -> None:
+    await logged_in(world)
+    world.signer.instead["/token"] = says("{}", 503)
+    async with world.perimeter.storage.change() as change:  # as another controller does, which ends its own sessions
+        await change.db.execute(delete(FederatedIdentity))
+    assert await later(world, minutes=11) == 0
+    assert (await ended(world))[0] == "unlinked"
 
 
 async def test_an_outage_that_passes_costs_nothing(world: World) -> None:
