@@ -52,7 +52,12 @@ class OpenId:
         )
         self.providers = Providers(storage=storage, directory=directory, sessions=sessions, client=client, clock=clock)
         self.federation = Federation(
-            providers=self.providers, identities=self.identities, client=client, note=note, clock=clock
+            providers=self.providers,
+            identities=self.identities,
+            client=client,
+            owner_of=directory.owner_of,
+            note=note,
+            clock=clock,
         )
         self.rechecks = Rechecks(
             storage=storage,

@@ -53,7 +53,10 @@ class _Stop(Exception):  # noqa: N818 - carries an answer
 
 
 class Federation:
-    """Answers `POST /v1/oidc/begin` and `/finish`, and tells logins what was proved."""
+    """Answers `POST /v1/oidc/begin` and `/finish`, and tells logins what was proved.
+
+    `owner_of` names a device's owner from memory, for the audit log.
+    """
 
     def __init__(
         self,
@@ -61,12 +64,14 @@ class Federation:
         providers: Providers,
         identities: Identities,
         client: ProviderClient,
+        owner_of: Callable[[UUID], str | None],
         note: Callable[[Event], None],
         clock: Callable[[], datetime],
     ) -> None:
         self._providers = providers
         self._identities = identities
         self._client = client
+        self._owner_of = owner_of
         self._note = note
         self._clock = clock
         self._conversations = Conversations()
@@ -278,7 +283,10 @@ class Federation:
 
     def _audit(self, no: told.No, provider: str, device: UUID, source: str) -> None:
         detail = " ".join(part for part in (f"provider {provider};" if provider else "", no.detail) if part)
-        self._note(LoginRefused(user="", device=device, source=source, code=no.reason, detail=detail.rstrip(";")))
+        event = LoginRefused(
+            user=self._owner_of(device) or "", device=device, source=source, code=no.reason, detail=detail.rstrip(";")
+        )
+        self._note(event)
 
 
 def _chosen(registrations: Mapping[str, Registration], name: str | None) -> Registration:

@@ -69,7 +69,7 @@ def no_provider(names: list[str], asked: str | None) -> No:
     if asked is None:
         sentence, fix = f"there are several identity providers: {listed}", f"name one: gloam login --oidc {names[0]}"
         return No("provider_unnamed", "provider_unnamed", sentence, fix)
-    return No("no_provider", "no_provider", f"there is no identity provider {asked}", f"there are: {listed}", asked)
+    return No("no_provider", "no_provider", f"there is no identity provider {asked}", f"there are: {listed}")
 
 
 OVER: Final = No("login_over", "login_over", "this login is over or was never begun", "run gloam login --oidc again")

@@ -317,6 +317,13 @@ async def test_an_identity_counts_on_its_users_device_alone(world: World) -> Non
     assert [code for code, _ in await world.reasons()] == ["others_device", "user_disabled"]
 
 
+async def test_refusals_name_the_devices_owner_to_the_audit_log(world: World) -> None:
+    await world.begin(provider="nowhere")
+    await world.finish(await begun(world), error="access_denied")
+    refused = [event.model_dump() for event in await world.perimeter.events("login.refused")]
+    assert [each["user"] for each in refused] == ["alice", "alice"]
+
+
 async def test_a_login_ends_at_its_deadline(world: World) -> None:
     login = await begun(world)
     world.perimeter.clock.pass_(minutes=10)
@@ -378,6 +385,7 @@ async def test_which_provider(world: World) -> None:
     refused = await world.begin(provider="nowhere")
     assert isinstance(refused, Refusal)
     assert (refused.code, refused.fix) == ("no_provider", "there are: corp")
+    assert await world.reasons() == [("no_provider", "provider nowhere")]
     assert (await begun(world, provider="corp")).provider == "corp"
     await world.perimeter.openid.providers.remove("corp", actor="admin")
     refused = await world.begin()
