@@ -109,7 +109,7 @@ class Output:
         for column in columns:
             table.add_column(Text(visible(column)))
         for row in rows:
-            table.add_row(*(Text(_shown(cell)) for cell in row))
+            table.add_row(*(Text(shown(cell)) for cell in row))
         self.console.print(table)
 
     def _line(self, text: str) -> None:
@@ -139,7 +139,8 @@ def plain(value: object) -> object:
             raise TypeError(msg)
 
 
-def _shown(cell: object) -> str:
+def shown(cell: object) -> str:
+    """A value as people read it, made visible."""
     match cell:
         case None:
             return "-"
@@ -149,7 +150,7 @@ def _shown(cell: object) -> str:
             return f"{cell:%Y-%m-%d %H:%M:%S %Z}".rstrip()
         case list() | tuple() | set() | frozenset():
             items = cell if isinstance(cell, list | tuple) else sorted(cell, key=str)
-            return ", ".join(_shown(each) for each in items) or "-"
+            return ", ".join(shown(each) for each in items) or "-"
         case _:
             return visible(str(cell))
 
@@ -157,8 +158,8 @@ def _shown(cell: object) -> str:
 def _lines(document: object) -> list[str]:
     match document:
         case dict():
-            return [f"{key}: {_shown(value)}" for key, value in document.items()]
+            return [f"{key}: {shown(value)}" for key, value in document.items()]
         case list():
             return [line for each in document for line in _lines(each)]
         case _:
-            return [_shown(document)]
+            return [shown(document)]

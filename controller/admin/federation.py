@@ -34,10 +34,11 @@ class Link(Arguments):
 
 
 class Unlink(Arguments):
-    """`user unlink`."""
+    """`user unlink`: of a provider, or of an issuer whose provider there is no more."""
 
     user: str
-    provider: str
+    provider: str | None = None
+    issuer: str | None = None
 
 
 class Links(Arguments):
@@ -72,8 +73,8 @@ def federation(controller: "Controller") -> dict[str, Command]:
         return {"user": asked.user, "provider": asked.provider, "subject": asked.subject}
 
     async def user_unlink(asked: Unlink, actor: str) -> Documents:
-        ended = await identities.unlink(asked.user, asked.provider, actor=actor)
-        return {"user": asked.user, "provider": asked.provider, "sessions_ended": ended}
+        ended = await identities.unlink(asked.user, asked.provider, issuer=asked.issuer, actor=actor)
+        return {"user": asked.user, "provider": asked.provider, "issuer": asked.issuer, "sessions_ended": ended}
 
     async def user_links(asked: Links, _: str) -> Documents:
         return documents(await identities.listing(asked.user))

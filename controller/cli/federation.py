@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from console.errors import CommandError, ExitCode
-from console.output import Output, counted
+from console.output import Output, counted, shown
 from console.piped import piped_line
 from controller.cli.options import Json, State, ask, done, noun, table
 
@@ -92,9 +92,10 @@ def provider_show(name: str, state: State = None, json: Json = False) -> None:
     document = ask(state, "provider.show", name=name)
 
     def human(console: Any) -> None:
-        settings = document["settings"]
-        for key, value in {**{k: v for k, v in document.items() if k != "settings"}, **settings}.items():
-            console.print(f"{key}: {value}", markup=False, highlight=False)
+        known = {key: value for key, value in document.items() if key != "settings"}
+        known["client_secret"] = "kept" if document["client_secret"] else None
+        for key, value in {**known, **document["settings"]}.items():
+            console.print(f"{key.replace('_', ' ')}: {_words(value)}", markup=False, highlight=False)
 
     Output(json=json).show(document, human)
 
@@ -127,15 +128,25 @@ def user_link(
     done(document, f"{subject} of {provider} is user {user} now", as_json=json)
 
 
-def user_unlink(user: str, provider: Provider, state: State = None, json: Json = False) -> None:
+def user_unlink(
+    user: str,
+    provider: Annotated[str | None, typer.Option("--provider", help="The identity provider.")] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="Or its issuer, where the provider was removed.")
+    ] = None,
+    state: State = None,
+    json: Json = False,
+) -> None:
     """Take a person's identity at a provider away: sessions begun with it end.
 
     Example: gloam-controller user unlink alice --provider corp
     """
-    document = ask(state, "user.unlink", user=user, provider=provider)
+    if (provider is None) == (issuer is None):
+        raise CommandError("whose identity is not said", "name --provider P or --issuer URL", ExitCode.USAGE)
+    document = ask(state, "user.unlink", user=user, provider=provider, issuer=issuer)
     done(
         document,
-        f"{user} unlinked from {provider}, {counted(document['sessions_ended'], 'session')} ended",
+        f"{user} unlinked from {provider or issuer}, {counted(document['sessions_ended'], 'session')} ended",
         as_json=json,
     )
 
@@ -151,6 +162,15 @@ def user_links(
     """
     columns = {"user": "USER", "provider": "PROVIDER", "subject": "SUBJECT", "issuer": "ISSUER"}
     table(ask(state, "user.links", user=user), "Identities", columns, as_json=json)
+
+
+def _words(value: object) -> str:
+    """A setting as people read it."""
+    match value:
+        case dict():
+            return ", ".join(f"{theirs} -> {ours}" for theirs, ours in value.items()) or "none"
+        case _:
+            return shown(value) if value not in (None, [], ()) else "none"
 
 
 def _pairs(texts: list[str]) -> dict[str, str]:

@@ -104,17 +104,21 @@ class Identities:
             )
             change.record("user.linked", f"{user}; {issuer}; subject {subject}")
 
-    async def unlink(self, user: str, provider: str, *, actor: str) -> int:
-        """The user has no identity of this provider any more, nor groups and sessions of it; answers how many ended."""
+    async def unlink(self, user: str, provider: str | None, *, issuer: str | None = None, actor: str) -> int:
+        """The user has no identity of this provider any more, nor groups and sessions of it; answers how many ended.
+
+        An `issuer` may be named instead, whose provider was removed. Raises Refused: not_found, not_linked, bad_unlink.
+        """
         async with self._directory.change(actor) as change:
             row = await find(change.db, User, user, "user")
-            issuer = await _issuer(change, provider)
+            issuer = await _named(change, provider, issuer)
             mine = (FederatedIdentity.issuer == issuer, FederatedIdentity.user_id == row.id)
             # Taken before its sessions are looked for: a login that was under way has made its session, or never will.
             gone = delete(FederatedIdentity).where(*mine).returning(FederatedIdentity.subject)
             subjects = sorted(await change.db.scalars(gone))
             if not subjects:
-                raise Refused("not_linked", f"{user} has no identity of {provider}", "see gloam-controller user links")
+                what = f"{user} has no identity of {provider or issuer}"
+                raise Refused("not_linked", what, "see gloam-controller user links")
             begun = select(FederatedSession.session_id).where(
                 FederatedSession.issuer == issuer, FederatedSession.subject.in_(subjects)
             )
@@ -216,6 +220,21 @@ class Identities:
 async def _forget_groups(change: DirectoryChange, user: UUID, issuer: str) -> None:
     mine = (FederatedMembership.user_id == user, FederatedMembership.issuer == issuer)
     await change.db.execute(delete(FederatedMembership).where(*mine))
+
+
+async def _named(change: DirectoryChange, provider: str | None, issuer: str | None) -> str:
+    """The issuer that an administrator names, by its provider or by itself."""
+    match provider, issuer:
+        case None, str(issuer):
+            return issuer
+        case str(provider), None:
+            try:
+                return await _issuer(change, provider)
+            except Refused as refused:
+                fix = f"{refused.fix}; if it was removed, name its --issuer, as in gloam-controller user links"
+                raise Refused(refused.code, refused.what, fix) from None
+        case _:
+            raise Refused("bad_unlink", "an identity is one provider's", "name --provider P or --issuer URL")
 
 
 async def _issuer(change: DirectoryChange, provider: str) -> str:

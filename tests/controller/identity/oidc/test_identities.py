@@ -131,6 +131,24 @@ async def test_links_are_one_to_one(world: World) -> None:
     ]
 
 
+async def test_identities_of_a_removed_provider_are_unlinked_by_their_issuer(world: World) -> None:
+    identities = world.perimeter.openid.identities
+    await world.perimeter.openid.providers.remove("corp", actor="admin")
+    [view] = await identities.listing("alice")
+    assert (view.provider, view.issuer) == (None, world.signer.issuer)
+    for provider, issuer, code, fix in (
+        ("corp", None, "not_found", "--issuer"),
+        (None, "https://elsewhere.example", "not_linked", "user links"),
+        ("corp", view.issuer, "bad_unlink", "--issuer"),
+        (None, None, "bad_unlink", "--issuer"),
+    ):
+        with pytest.raises(Refused) as refused:
+            await identities.unlink("alice", provider, issuer=issuer, actor="admin")
+        assert (refused.value.code, fix in refused.value.fix) == (code, True)
+    assert await identities.unlink("alice", None, issuer=view.issuer, actor="admin") == 0
+    assert await identities.listing() == []
+
+
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a name that is none": ({"name": "Corp!"}, "bad_name"),
     "the name again": ({"name": "corp"}, "exists"),
