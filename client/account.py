@@ -18,6 +18,7 @@ from client.state import ClientState
 from console.errors import CommandError, ExitCode
 from console.output import Output
 from console.piped import piped_line
+from console.typed import typed_twice
 from wire.messages import (
     AccountChange,
     AccountReply,
@@ -76,7 +77,7 @@ def _chosen(asking: Asking) -> NewPassword:
     if asking.password_stdin:
         chosen = piped_line()
     elif asking.interactive:
-        chosen = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+        chosen = typed_twice("New password")
     else:
         raise CommandError(
             "there is no terminal to ask for the new password at", "add --password-stdin", ExitCode.USAGE

@@ -8,6 +8,7 @@ import typer
 from certs.secret import Secret
 from console.errors import CommandError, ExitCode
 from console.piped import piped_line
+from console.typed import typed_twice
 
 PassphraseStdin = Annotated[bool, typer.Option("--passphrase-stdin", help="Read the passphrase from standard input.")]
 
@@ -26,7 +27,7 @@ def _passphrase(*, stdin: bool, twice: bool) -> Secret:
     if stdin:
         text = piped_line()
     elif sys.stdin.isatty():
-        text = str(typer.prompt("Passphrase", hide_input=True, confirmation_prompt=twice, err=True))
+        text = typed_twice("Passphrase") if twice else str(typer.prompt("Passphrase", hide_input=True, err=True))
     else:
         raise CommandError("no passphrase", "pipe it in and say --passphrase-stdin", ExitCode.USAGE)
     if not text or not text.isprintable():

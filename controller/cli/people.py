@@ -8,6 +8,7 @@ import typer
 from console.errors import CommandError, ExitCode
 from console.output import Output, counted
 from console.piped import piped_line
+from console.typed import typed_twice
 from controller.cli.options import Json, State, ask, done, noun, table
 
 user = noun("user", "People.")
@@ -24,7 +25,7 @@ def _password(*, stdin: bool) -> str:
     if stdin:
         password = piped_line()
     elif sys.stdin.isatty():
-        password = str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+        password = typed_twice("Password")
     else:
         raise CommandError("no password", "pipe it in and say --password-stdin", ExitCode.USAGE)
     if not password.isprintable():
@@ -126,6 +127,8 @@ def user_set(
     change: dict[str, Any] = {"name": name, "reset_totp": reset_totp}
     if group or no_groups:
         change["groups"] = [] if no_groups else group
+    if password and not password_stdin:
+        ask(state, "user.links", user=name)  # refused where there is no such user: before a password is asked for
     if password or password_stdin:
         change["password"] = _password(stdin=password_stdin)
     if no_password:

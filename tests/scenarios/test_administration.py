@@ -1,12 +1,15 @@
 """Administrators at work: each command does what it says, and refuses in one line what it cannot do."""
 
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from lab.processes import finish, script
+from tests.controller.identity.oidc.signer import Signer
+from tests.terminal import Typed, at_terminal
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,6 +54,48 @@ async def test_gateways_and_resources(shared_stage: Any) -> None:
     assert "advertised_ports = [443]" in (state / "config.toml").read_text()
     await admin.admin_json("gateway", "remove", "spare")
     assert [each["name"] for each in await admin.admin_json("gateway", "list")] == ["edge"]
+
+
+async def test_providers_are_shown_in_words_and_outlived_by_identities(shared_stage: Any) -> None:
+    admin = shared_stage.perimeter
+    signer = Signer()
+    await signer.start()
+    await admin.admin_json("group", "add", "builders")
+    await admin.add_user("erin")
+    settings = ("--groups-claim", "groups", "--group", "Eng=builders", "--mfa-amr", "mfa")
+    added = ("provider", "add", "acme", "--issuer", signer.issuer, "--client-id", "gloam", "--client-secret-stdin")
+    await admin.admin_json(*added, *settings, text="s3cret\n")
+    shown = (await admin.admin("provider", "show", "acme")).out.splitlines()
+    for line in (
+        "client id: gloam",
+        "client secret: kept",
+        "scopes: openid, offline_access",
+        "groups: Eng -> builders",
+        "mfa amr: mfa",
+        "mfa acr: none",
+        "creates users: no",
+        "grace: 1h",
+    ):
+        assert line in shown
+    assert (await admin.admin_json("provider", "show", "acme"))["settings"]["groups"] == {"Eng": "builders"}
+    await admin.admin_json("user", "link", "erin", "--provider", "acme", "--subject", "e-1")
+    await admin.admin_json("provider", "remove", "acme")
+    assert signer.issuer in (await admin.admin("user", "links", "erin")).out
+    unknown = await admin.admin("user", "unlink", "erin", "--provider", "acme")
+    assert "--issuer" in unknown.err
+    unlinked = await admin.admin("user", "unlink", "erin", "--issuer", signer.issuer)
+    assert unlinked.out == f"erin unlinked from {signer.issuer}, 0 sessions ended\n"
+    await signer.stop()
+
+
+async def test_nobody_is_asked_for_the_password_of_a_user_there_is_not(shared_stage: Any) -> None:
+    state = shared_stage.perimeter.controller_state
+    argv = [script("gloam-controller"), "user", "set", "nobodyx", "--password", "--state", str(state)]
+    process = await at_terminal(argv, Typed("Password", "\x03"), env=os.environ, piped="")
+    _, shown = await process.communicate()
+    assert process.returncode == 1
+    assert "there is no user 'nobodyx'" in shown.decode()
+    assert "Password" not in shown.decode()
 
 
 async def test_policies_are_checked_before_they_count(shared_stage: Any, tmp_path: Any) -> None:

@@ -1,12 +1,15 @@
 """What the administrators' commands refuse before they ask a controller."""
 
+import asyncio
 import io
+import sys
 from pathlib import Path
 
 import pytest
 
 from console.run import execute
 from controller.cli import app
+from lab.processes import script
 
 
 def told(*arguments: str) -> tuple[int, str]:
@@ -30,3 +33,30 @@ def test_a_policy_file_that_cannot_be_read_is_named(tmp_path: Path, command: str
 def test_sessions_to_end_are_named_in_one_way(named: tuple[str, ...]) -> None:
     code, line = told("session", "revoke", *named)
     assert (code, "named in one way; name a session" in line) == (2, True)
+
+
+async def test_passwords_that_differ_are_refused_in_one_line(tmp_path: Path) -> None:
+    command = [script("gloam-controller"), "user", "add", "zoe", "--state", str(tmp_path)]
+    in_terminal = f"import pty, sys; sys.exit(pty.spawn({command!r}) >> 8)"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", in_terminal, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    await process.stdout.readuntil(b"Password: ")
+    process.stdin.write(b"one horse\n")
+    await process.stdout.readuntil(b"Password again: ")
+    process.stdin.write(b"two horses\n")
+    rest = (await process.stdout.read()).decode()
+    assert await process.wait() == 2
+    assert rest.split("\r\n") == [
+        "",
+        "gloam-controller: the two passwords are not the same; run it again, and type the same twice",
+        "",
+    ]
+
+
+def test_an_identity_to_unlink_is_named_in_one_way() -> None:
+    for named in ((), ("--provider", "corp", "--issuer", "https://login.example.com")):
+        code, line = told("user", "unlink", "alice", *named)
+        assert (code, "name --provider P or --issuer URL" in line) == (2, True)
