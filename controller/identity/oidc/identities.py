@@ -202,7 +202,10 @@ class Identities:
         return user.id
 
     async def set_groups(self, user: UUID, registration: Registration, names: frozenset[str]) -> None:
-        """The groups this issuer gives the user are exactly these, in force when this returns (law 3)."""
+        """The groups this issuer gives the user are exactly these, in force when this returns (law 3).
+
+        None, and none are left, if the identity was unlinked or the provider removed while it was asked.
+        """
         issuer = registration.issuer
         mine = (FederatedMembership.user_id == user, FederatedMembership.issuer == issuer)
         had = select(Group.name).join(FederatedMembership, FederatedMembership.group_id == Group.id).where(*mine)
@@ -210,11 +213,21 @@ class Identities:
             if set(await db.scalars(had)) == names:
                 return
         async with self._directory.change(f"oidc/{registration.name}") as change:
+            if not await _may_give(change, user, issuer):
+                return
             groups = list(await change.db.scalars(select(Group).where(Group.name.in_(names)).order_by(Group.name)))
             await _forget_groups(change, user, issuer)
             change.db.add_all(FederatedMembership(user_id=user, group_id=each.id, issuer=issuer) for each in groups)
             name = await change.db.scalar(select(User.name).where(User.id == user))
             change.record("user.groups_given", f"{name}; groups: {', '.join(each.name for each in groups) or 'none'}")
+
+
+async def _may_give(change: DirectoryChange, user: UUID, issuer: str) -> bool:
+    """Whether the issuer's word still counts for the user. Locked: whoever ends that, takes the groups afterwards."""
+    mine = (FederatedIdentity.issuer == issuer, FederatedIdentity.user_id == user)
+    identities = select(FederatedIdentity.id).where(*mine).order_by(FederatedIdentity.id).with_for_update()
+    provider = select(Provider.id).where(Provider.issuer == issuer).with_for_update(read=True)
+    return bool((await change.db.scalars(identities)).all()) and await change.db.scalar(provider) is not None
 
 
 async def _forget_groups(change: DirectoryChange, user: UUID, issuer: str) -> None:

@@ -131,6 +131,22 @@ async def test_links_are_one_to_one(world: World) -> None:
     ]
 
 
+async def test_no_groups_are_given_by_what_was_taken_away_while_the_provider_was_asked(everywhere: World) -> None:
+    openid, names = everywhere.perimeter.openid, frozenset({"staff"})
+    registration = (await openid.providers.registrations())["corp"]
+    alice = await openid.identities.user_of(everywhere.signer.issuer, "u-1")
+    assert alice is not None
+    await openid.identities.set_groups(alice, registration, names)
+    assert await everywhere.groups() == names
+    await openid.identities.unlink("alice", "corp", actor="admin")
+    await openid.identities.set_groups(alice, registration, names)
+    assert await everywhere.groups() == frozenset()
+    await openid.identities.link("alice", "corp", "u-1", actor="admin")
+    await openid.providers.remove("corp", actor="admin")
+    await openid.identities.set_groups(alice, registration, names)
+    assert await everywhere.groups() == frozenset()
+
+
 async def test_identities_of_a_removed_provider_are_unlinked_by_their_issuer(world: World) -> None:
     identities = world.perimeter.openid.identities
     await world.perimeter.openid.providers.remove("corp", actor="admin")
