@@ -302,7 +302,7 @@ class Controller:
             self._begin_policies()
         else:
             self._certify()
-        self.sessions.tell_all(TrustUpdate(trust=self.trust()))
+        self.sessions.tell(TrustUpdate(trust=self.trust()))
         await self.links.trust_changed(ACKNOWLEDGE_SECONDS)
 
     async def _cast_out(self, holders: Sequence[Holder]) -> None:

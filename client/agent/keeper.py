@@ -225,8 +225,7 @@ class Keeper:
             case Explained():
                 self._explained(message.resource)
             case StepUpNeeded():
-                self.notice = Notice(code=message.code, sentence=message.sentence, fix=message.fix)
-                log.warning("stronger login wanted", code=message.code)
+                self._noticed(message)
             case Beat():
                 if self._clock.learn(message.time, self._beat_asked_us, self._clock.wall()):
                     self._state.save_clock(self._clock)
@@ -237,6 +236,14 @@ class Keeper:
             case _ as never:  # pragma: no cover
                 assert_never(never)
         return None
+
+    def _noticed(self, message: StepUpNeeded) -> None:
+        """Keeps what the person should know; without a fix, what was said under that code is settled."""
+        if message.fix:
+            self.notice = Notice(code=message.code, sentence=message.sentence, fix=message.fix)
+            log.warning("the person has to do something", code=message.code)
+        elif self.notice is not None and self.notice.code == message.code:
+            self.notice = None
 
     def _explained(self, resource: ResourceView) -> None:
         for waiting in self._explaining.get(resource.name, ()):

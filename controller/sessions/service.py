@@ -308,9 +308,9 @@ class Sessions:
         if known - {(entry.session.seen_at,)}:
             await self._perform(entry, self._judge(entry, self._clock()))
 
-    def tell_all(self, message: ToClient) -> None:
-        """Tells every client that listens."""
-        for entry in self._live:
+    def tell(self, message: ToClient, session: UUID | None = None) -> None:
+        """Tells every client that listens, or the one of a session."""
+        for entry in (each for each in self._live if session in {None, each.session.id}):
             entry.tell(message)
 
     def detach(self, session: UUID, listener: Listener) -> None:

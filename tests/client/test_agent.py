@@ -224,6 +224,13 @@ async def test_a_step_up_is_a_notice(perimeter: Perimeter, agent: Agent) -> None
     status = await until(agent, lambda each: each.notice is not None)
     assert status.notice is not None
     assert status.notice.sentence == "vault wants a fresh login"
+    await perimeter.controller.tell(StepUpNeeded(code="provider_unreachable", sentence="it is back", fix=""))
+    [view] = perimeter.controller.sessions.values()
+    await perimeter.controller.tell(Session(session=view.model_copy(update={"backup_codes": 3})))
+    status = await until(agent, lambda each: each.session is not None and each.session.backup_codes == 3)
+    assert status.notice is not None  # what is settled is another matter
+    await perimeter.controller.tell(StepUpNeeded(code="mfa_age", sentence="vault is content", fix=""))
+    await until(agent, lambda each: each.notice is None)
 
 
 async def test_a_lost_connection_is_taken_up_again(perimeter: Perimeter, agent: Agent) -> None:

@@ -148,7 +148,7 @@ class Explained(Message):
 
 
 class StepUpNeeded(Message):
-    """Controller: something needs a fresher or stronger proof of who you are."""
+    """Controller: something needs a fresher or stronger proof of who you are. Without a fix: that code is settled."""
 
     type: Literal["step_up"] = "step_up"
     code: Code

@@ -25,7 +25,7 @@ from sqlalchemy import delete, or_, select, update
 from certs.secret import Secret
 from controller.audit.events import Event, ProviderTrouble
 from controller.errors import StorageError
-from controller.identity.oidc import rules
+from controller.identity.oidc import rules, told
 from controller.identity.oidc.client import ProviderClient, Refused
 from controller.identity.oidc.conversations import Proved
 from controller.identity.oidc.http import Misbehaved, Unreachable
@@ -191,6 +191,8 @@ class Rechecks:
             raise _No("the identity is nobody's any more")
         await self._identities.set_groups(user, registration, rules.groups_of(registration, claims))
         await self._store(row, confirmed=True)
+        if row.asked_at != row.confirmed_at:
+            self._sessions.tell(told.confirmed_again(registration.name), row.session_id)
 
     async def _checked(self, row: Row, registration: Registration, token: str | None) -> IdToken | None:
         """The new ID token, if there is one (OpenID Connect Core section 12.2): of the same person, to us."""
@@ -211,8 +213,11 @@ class Rechecks:
         """No answer: the session lives on until `grace` is over (law 3)."""
         if row.asked_at == row.confirmed_at:  # the first time: an outage is told once a session
             self._note(ProviderTrouble(provider=registration.name, session=row.session_id, code=code, detail=detail))
-        if self._clock() < _deadline(row, registration):
+        end = _deadline(row, registration)
+        if self._clock() < end:
             await self._store(row, confirmed=False)
+            # Each time: a client that was not there the last time is now, perhaps.
+            self._sessions.tell(told.unconfirmed(registration.name, end), row.session_id)
             return
         await self._end_unconfirmed(row, registration)
 

@@ -5,13 +5,15 @@ Laws:
 1. The audit log gets the true reason (a code, and what was found); the person what helps them.
 2. Whatever is wrong with a token, a redirect or an identity, the answer is one: `REFUSED`. Which check failed is
    nobody's business but the administrator's.
-3. An outage of the provider is told as one, with the other way in.
+3. An outage of the provider is told as one, with the other way in. Whose session it endangers is told until when it
+   lives, and when the outage is over.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from wire.messages import Code, Text
+from wire.messages import Code, StepUpNeeded, Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,19 @@ def no_provider(names: list[str], asked: str | None) -> No:
         sentence, fix = f"there are several identity providers: {listed}", f"name one: gloam login --oidc {names[0]}"
         return No("provider_unnamed", "provider_unnamed", sentence, fix)
     return No("no_provider", "no_provider", f"there is no identity provider {asked}", f"there are: {listed}")
+
+
+def unconfirmed(provider: str, end: datetime) -> StepUpNeeded:
+    """The provider does not answer for a session, which ends then if it stays so."""
+    sentence = f"the identity provider {provider} does not confirm your login: your session ends at {end:%H:%M} UTC"
+    fix = "wait, and run gloam login --oidc when it is back; if you have a password here, gloam login works without it"
+    return StepUpNeeded(code="provider_unreachable", sentence=sentence, fix=fix)
+
+
+def confirmed_again(provider: str) -> StepUpNeeded:
+    """That is over, and nothing is to be done."""
+    sentence = f"the identity provider {provider} confirms your login again"
+    return StepUpNeeded(code="provider_unreachable", sentence=sentence, fix="")
 
 
 OVER: Final = No("login_over", "login_over", "this login is over or was never begun", "run gloam login --oidc again")

@@ -75,7 +75,7 @@ async def test_who_holds_another_trust_is_told_before_anything_else(
     if not held:
         assert await hear(socket) == TrustUpdate(trust=trust)
     assert isinstance(await hear(socket), Session)
-    served.perimeter.sessions.tell_all(TrustUpdate(trust=trust))
+    served.perimeter.sessions.tell(TrustUpdate(trust=trust))
     assert await hear(socket) == TrustUpdate(trust=trust)
 
 

@@ -1,11 +1,14 @@
 """Sessions are confirmed by the provider, again and again."""
 
+from datetime import timedelta
+
 from sqlalchemy import delete, select
 
 from controller.identity.oidc.recheck import refresh_context
 from controller.storage.models import FederatedIdentity, FederatedSession
 from tests.controller.identity.oidc.signer import says
 from tests.controller.identity.oidc.world import MFA, World
+from wire.messages import StepUpNeeded, ToClient
 
 
 async def logged_in(world: World, **claims: object) -> None:
@@ -112,6 +115,39 @@ async def test_an_outage_keeps_no_session_whose_identity_is_no_longer_the_users(
         await change.db.execute(delete(FederatedIdentity))
     assert await later(world, minutes=11) == 0
     assert (await ended(world))[0] == "unlinked"
+
+
+class Listening:
+    def __init__(self) -> None:
+        self.told: list[StepUpNeeded] = []
+
+    def tell(self, message: ToClient) -> None:
+        if isinstance(message, StepUpNeeded):
+            self.told.append(message)
+
+    def replaced(self) -> None:
+        raise AssertionError
+
+
+async def test_the_person_is_told_until_when_an_outage_lets_them_live_and_when_it_is_over(world: World) -> None:
+    await logged_in(world)
+    sessions, listening = world.perimeter.sessions, Listening()
+    sessions.attach(sessions.live()[0].id, world.laptop.id, listening)
+    end = world.perimeter.clock() + timedelta(minutes=70)
+    world.signer.instead["/token"] = says("{}", 503)
+    await later(world, minutes=11)
+    await later(world, minutes=11)
+    del world.signer.instead["/token"]
+    await later(world, minutes=2)
+    await later(world, minutes=11)
+    lives = f"the identity provider corp does not confirm your login: your session ends at {end:%H:%M} UTC"
+    again = "the identity provider corp confirms your login again"
+    assert [(each.sentence, bool(each.fix)) for each in listening.told] == [
+        (lives, True),
+        (lives, True),
+        (again, False),
+    ]
+    assert {each.code for each in listening.told} == {"provider_unreachable"}
 
 
 async def test_an_outage_that_passes_costs_nothing(world: World) -> None:
