@@ -4,6 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from pydantic import TypeAdapter, ValidationError
+
 from client.agent.messages import PasskeyAnswer, PasskeyCall
 from client.ask import ask_session
 from client.passkey.ceremony import ask_registration
@@ -15,6 +17,7 @@ from wire.messages import (
     AddPasskey,
     ListPasskeys,
     OfferPasskey,
+    PasskeyName,
     PasskeyReply,
     PasskeyView,
     PasskeyWish,
@@ -22,11 +25,12 @@ from wire.messages import (
 )
 
 SHORTEST_BEGINNING: Final = 4  # of an identifier: fewer characters are a typing error
+_NAME: Final[TypeAdapter[str]] = TypeAdapter(PasskeyName)
 
 
 def add(state: ClientState, name: str, output: Output, *, browser: bool) -> None:
     """Has the person make a passkey in their browser, and registers it. Raises CommandError."""
-    added = asyncio.run(_add(state, name, browser=browser))
+    added = asyncio.run(_add(state, checked_name(name), browser=browser))
     output.show(_document(added), lambda console: console.print(visible(f"Added the passkey {added.name}.")))
 
 
@@ -49,6 +53,15 @@ def remove(state: ClientState, name: str, output: Output) -> None:
     """Removes one of one's passkeys, by its name or identifier. Raises CommandError."""
     removed = asyncio.run(_remove(state, name))
     output.show(_document(removed), lambda console: console.print(visible(f"Removed the passkey {removed.name}.")))
+
+
+def checked_name(typed: str) -> str:
+    """The name as it will be kept. Raises CommandError before an authenticator makes what nobody would take."""
+    try:
+        return _NAME.validate_python(typed.strip())
+    except ValidationError:
+        what = "that is no name for a passkey" if typed.strip() else "the name of the passkey is blank"
+        raise CommandError(what, "give one line of at most 64 characters", ExitCode.USAGE) from None
 
 
 async def _add(state: ClientState, name: str, *, browser: bool) -> PasskeyView:

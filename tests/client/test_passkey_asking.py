@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from client.passkey.asking import Here, addition_of, login_options, proof_of, read_posted, registration_options
-from console.errors import CommandError
+from client.passkey.commands import checked_name
+from console.errors import CommandError, ExitCode
 from wire.errors import RemoteError
 from wire.messages import AddPasskey, Credential, PasskeyAsk, PasskeyOffer, PasskeyProof
 from wire.passkey import Purpose, challenge
@@ -142,3 +143,37 @@ def test_a_name_is_one_short_line(name: str) -> None:
 def test_what_the_page_does_not_send_is_refused(body: bytes) -> None:
     with pytest.raises(RemoteError):
         read_posted(body)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [("blue key", "blue key"), ("  blue key\t", "blue key"), ("x", "x"), ("\u9375" * 64, "\u9375" * 64)],
+    ids=["plain", "spaces", "short", "long"],
+)
+def test_a_name_is_kept_without_the_space_around_it(typed: str, kept: str) -> None:
+    assert checked_name(typed) == kept
+    assert addition_of(MADE, 8080, kept).name == kept
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("", "the name of the passkey is blank"),
+        (" \t\u3000", "the name of the passkey is blank"),
+        ("x" * 65, "that is no name for a passkey"),
+        ("two\nlines", "that is no name for a passkey"),
+        ("\x1b[2J", "that is no name for a passkey"),
+    ],
+)
+def test_a_name_nobody_would_take_is_refused_before_anything_is_asked(typed: str, says: str) -> None:
+    """Neither by the command, which says so before the authenticator is touched, nor by any other client's request."""
+    with pytest.raises(CommandError) as refused:
+        checked_name(typed)
+    assert (refused.value.what, refused.value.fix) == (says, "give one line of at most 64 characters")
+    assert refused.value.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("name", ["", " ", "\u3000", " x", "x ", "x" * 65, "two\nlines"])
+def test_the_protocol_has_no_such_name(name: str) -> None:
+    with pytest.raises(RemoteError):
+        addition_of(MADE, 8080, name)

@@ -22,8 +22,12 @@ ClientData = Annotated[Blob, Field(min_length=1, max_length=4_096)]
 PagePort = Annotated[int, Field(ge=1_024, le=65_535)]
 Transport = Annotated[str, Field(max_length=16, pattern=r"^[a-z-]+$")]
 Transports = Annotated[tuple[Transport, ...], Field(max_length=8)]
-PasskeyName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
-"""What its owner calls it: one line of anything printable."""
+_IN_A_NAME: Final = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_AT_ITS_ENDS: Final = r"[^\x00-\x1f\x7f-\x9f\s]"
+PasskeyName = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=f"^{_AT_ITS_ENDS}(?:{_IN_A_NAME}*{_AT_ITS_ENDS})?$")
+]
+"""What its owner calls it: one line of anything printable, without space at its ends, so that no name looks blank."""
 
 
 class Credential(Message):
