@@ -58,7 +58,9 @@ def enrol(
     name: Annotated[
         str | None, typer.Option("--name", help="What administrators see; the host's name if not given.")
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Give up the device that is enrolled here.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Give up the device that is enrolled here: it is revoked.")
+    ] = False,
     keyring: Annotated[
         bool, typer.Option("--keyring", help="Seal its keys with a key that the system's keyring keeps.")
     ] = False,
@@ -67,17 +69,27 @@ def enrol(
 ) -> None:
     """Make this machine's key and enrol it with an invite."""
     from client.enrol import enrol_device, read_invite
+    from client.report import replaced_document, tell_replaced
     from console.piped import piped_text
 
     text = piped_text() if invite == "-" else invite
     here, read = state_of(state), read_invite(text)
-    profile = asyncio.run(enrol_device(here, read, replace=replace, name=name, keyring=keyring))
-    document = {"domain": profile.domain, "device": profile.device, "user": profile.user, "keyring": keyring}
+    new = asyncio.run(enrol_device(here, read, replace=replace, name=name, keyring=keyring))
+    profile = new.profile
+    document = {
+        "domain": profile.domain,
+        "device": profile.device,
+        "user": profile.user,
+        "keyring": keyring,
+        "replaced": replaced_document(new.former),
+    }
     told = f"Enrolled for {profile.user} in {profile.domain} as device {profile.device}. Next: gloam login"
     if not profile.user:
         told = f"Enrolled in {profile.domain} as device {profile.device}; whoever logs in first owns it. Next: "
         told += "gloam login --oidc"
-    Output(json=json).show(document, lambda console: console.print(told))
+    output = Output(json=json)
+    output.show(document, lambda console: console.print(told))
+    tell_replaced(output, new.former)
 
 
 @app.command(epilog="Example: gloam login ada   or: gloam login --oidc corp   or: gloam login --oidc --device-code")

@@ -5,12 +5,13 @@ Laws:
 1. Nothing is lost by mistake: a directory that holds a device keeps it unless its replacement was asked for, and nobody
    is logged in there; both are checked before the invite is spent, by the one enrolment that holds the directory.
 2. Controllers of the invite are tried in order, but only until one has seen the invite's proof.
-3. The room for the new files is taken before the first knock, and the old device is there until the new one is.
+3. The room for the new files is taken before the first knock, and the old device is there until the new one is. Then
+   the old one gives itself up (giving_up.py), if it can: the enrolment stands however that goes.
 """
 
-import contextlib
 import platform
 import socket
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -19,6 +20,7 @@ from client import system_keyring
 from client.ask import log_out
 from client.clock import Clock, correct
 from client.dial import CannotReach, Door, tls_failed
+from client.giving_up import Replaced, former_of, replaced
 from client.profile import ClockCorrection, Profile
 from client.state import ClientState
 from client.system_keyring import KeyLostError
@@ -31,6 +33,14 @@ from wire.messages import ControllerAddress
 
 UNREACHED: Final = frozenset({"tls"})
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDevice:
+    """What an enrolment made, and what became of the device that was there before."""
+
+    profile: Profile
+    former: Replaced | None = None
 
 
 def read_invite(text: str) -> Invite:
@@ -46,7 +56,7 @@ def read_invite(text: str) -> Invite:
 
 async def enrol_device(
     state: ClientState, invite: Invite, *, replace: bool, name: str | None, keyring: bool = False
-) -> Profile:
+) -> NewDevice:
     """Makes this state directory a device of the invite's user. Raises CommandError, KeyringError.
 
     `keyring`: its keys are sealed with a key that the system's keyring keeps.
@@ -57,9 +67,8 @@ async def enrol_device(
         _check_vacant(state, replace=replace)
         former = None
         if state.enrolled:
+            former = former_of(state)
             await log_out(state)  # an agent that waits for a login would log in as the old device
-            with contextlib.suppress(StoreError):  # a damaged device may be replaced, too
-                former = state.keyring_entry
         clock = state.clock()
         sealing = system_keyring.store() if keyring else None  # one that refuses costs no invite
         try:
@@ -81,9 +90,11 @@ async def enrol_device(
             what = f"device {profile.device} was enrolled, but {state.directory} did not take its files: {error}"
             fix = "mend that, then ask the administrator to revoke the device and for a new invite"
             raise CommandError(what, fix) from error
-        if former is not None:
-            system_keyring.forget(former)
-        return profile
+        if former is not None and former.keyring_entry is not None:
+            system_keyring.forget(former.keyring_entry)
+    if former is None or former.name == profile.name:
+        return NewDevice(profile)
+    return NewDevice(profile, await replaced(former, clock))
 
 
 def _check_vacant(state: ClientState, *, replace: bool) -> None:

@@ -4,12 +4,15 @@ Pure: values and their JSON. `client/state.py` keeps them in files.
 """
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from certs.names import Name, NameKind
 from wire.messages import Code, ControllerAddress, Message, Text
+
+ENROL_ANEW: Final = "ask your administrator for a new invite, then gloam enrol --replace -"
+"""The way back for a device that was revoked: it stays so, and another takes its place."""
 
 
 class Profile(Message):
@@ -37,6 +40,16 @@ class Ended(Message):
     sentence: Text
     fix: Text = ""
     at: datetime
+
+    @property
+    def revoked(self) -> bool:
+        """Whether the whole device is shut out, for good."""
+        return self.code == "device_revoked"
+
+    @property
+    def helps(self) -> str:
+        """What to do about it."""
+        return self.fix or (ENROL_ANEW if self.revoked else "run gloam login")
 
 
 class ClockCorrection(Message):

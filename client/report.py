@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.console import Console
 
 from client.agent.messages import StatusAnswer
+from client.giving_up import Replaced
 from client.state import ClientState
 from console.output import Output
 from console.text import visible
@@ -141,6 +142,29 @@ def tell_session(console: Console, view: SessionView | None, *, stepped_up: bool
         console.print("You may reach nothing yet: see gloam resources.")
     if view.lagging:
         console.print(visible(f"Not ready yet: gateway {', '.join(view.lagging)}."))
+
+
+def replaced_document(former: Replaced | None) -> dict[str, Any] | None:
+    """What became of the device that was enrolled here before."""
+    if former is None:
+        return None
+    return {
+        "device": former.device,
+        "given_up": not former.problem,
+        "problem": former.problem,
+        "fix": former.fix,
+    }
+
+
+def tell_replaced(output: Output, former: Replaced | None) -> None:
+    """The same for people, who must hear of a device that stays."""
+    if former is None:
+        return
+    if former.problem:
+        output.say(f"The former device {former.device} could not be given up: {former.problem.rstrip('.')}.")
+        output.say(f"It stays: {former.fix}")
+    else:
+        output.say(f"The former device {former.device} is revoked.")
 
 
 def backup_codes_document(codes: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Laws:
    whatever reason, gets in with what is on the disk.
 3. A holder whose certificate has ended proves the key of it instead (`recover`): a signature over the TLS connection
    and the signing request, worth nothing on another connection or for another key.
+4. A device that another takes the place of says so itself (`give_up`), with the certificate that counts.
 """
 
 import hashlib
@@ -32,6 +33,7 @@ from wire.limits import ALPN_HTTP
 from wire.messages import (
     ConfirmReply,
     ControllerAddress,
+    GivenUp,
     Message,
     RecoverRequest,
     Refusal,
@@ -86,7 +88,7 @@ class Holder:
 
 
 def route(kind: NameKind, step: str) -> str:
-    """The route of a step (`renew`, `confirm`) for a kind of holder."""
+    """The route of a step (`renew`, `confirm`; `give-up`, of devices alone) for a kind of holder."""
     return f"/v1/{kind}/{step}"
 
 
@@ -125,6 +127,12 @@ async def confirm(holder: Holder, controller: ControllerAddress, dial: Dial) -> 
     """Puts the identity of `holder` to use: what came before it counts no more. Raises as `renew` does."""
     tls = ClientTls(holder.identity, holder.trust, _expected(holder, controller), alpn=(ALPN_HTTP,))
     return await _asked(dial, tls, route(holder.name.kind, "confirm"), lambda _: Message(), ConfirmReply)
+
+
+async def give_up(holder: Holder, controller: ControllerAddress, dial: Dial) -> GivenUp:
+    """Has the controller revoke the device `holder`, which another has replaced. Raises as `renew` does."""
+    tls = ClientTls(holder.identity, holder.trust, _expected(holder, controller), alpn=(ALPN_HTTP,))
+    return await _asked(dial, tls, route(holder.name.kind, "give-up"), lambda _: Message(), GivenUp)
 
 
 def retry_after(left: timedelta, chance: float) -> float:

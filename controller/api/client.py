@@ -21,6 +21,7 @@ from controller.authority import Authority
 from controller.devices.enrol import Enrolment
 from controller.devices.renewal import Renewals
 from controller.devices.seen import Seen
+from controller.devices.service import Devices
 from controller.gateways.link import Links
 from controller.identity.account import Accounts
 from controller.identity.login import Login
@@ -59,6 +60,8 @@ class Parts(Protocol):
     def sessions(self) -> Sessions: ...  # noqa: D102
     @property
     def links(self) -> Links: ...  # noqa: D102
+    @property
+    def devices(self) -> Devices: ...  # noqa: D102
     @property
     def renewals(self) -> Renewals: ...  # noqa: D102
     @property
@@ -158,7 +161,7 @@ def application(parts: Parts) -> web.Application:
     app.router.add_get("/v1/session", session, allow_head=False)
     app.router.add_get("/v1/link", link, allow_head=False)
     add_passkeys(app, parts.passkey_wishes, bodies)
-    add_renewal(app, parts.renewals, bodies, clock)
+    add_renewal(app, parts.renewals, parts.devices, bodies, clock)
 
     app.on_shutdown.append(sockets.going_away)
     return app

@@ -1,4 +1,4 @@
-"""The routes of renewal: `POST /v1/device/renew` and `confirm`, the same for gateways, and `POST /v1/recover`."""
+"""The routes of renewal: `POST /v1/device/renew` and `confirm`, the same for gateways, `recover`; `device/give-up`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,12 +12,15 @@ from controller.api.refusals import refused, respond
 from controller.api.routes import Identity, for_one, requires
 from controller.devices.credentials import NOT_WELCOME
 from controller.devices.renewal import Renewals
-from wire.messages import ConfirmReply, Message, RecoverRequest, Refusal, RenewRequest
+from controller.devices.service import Devices
+from wire.messages import ConfirmReply, GivenUp, Message, RecoverRequest, Refusal, RenewRequest
 from wire.renewal import BINDING_BYTES, BINDING_LABEL, RECOVER, route
 from wire.tls import export_binding
 
 
-def add_renewal(app: web.Application, renewals: Renewals, bodies: Bodies, clock: Callable[[], datetime]) -> None:
+def add_renewal(
+    app: web.Application, renewals: Renewals, devices: Devices, bodies: Bodies, clock: Callable[[], datetime]
+) -> None:
     """Adds the routes to `app`, which is guarded."""
 
     async def renew(request: web.Request) -> web.StreamResponse:
@@ -30,6 +33,12 @@ def add_renewal(app: web.Application, renewals: Renewals, bodies: Bodies, clock:
         until = await renewals.certified_until(_name(request))
         return refused(NOT_WELCOME) if until is None else respond(ConfirmReply(certified_until=until, time=clock()))
 
+    @requires(Identity.DEVICE)
+    async def give_up(request: web.Request) -> web.StreamResponse:
+        """Who asks proves to be the device, and gives up nothing but it: a thief of its key ends their own way in."""
+        await devices.give_up(device_of(request))
+        return respond(GivenUp(time=clock()))
+
     @requires(Identity.INVITE)
     async def recover(request: web.Request) -> web.StreamResponse:
         asked = await bodies.read(RecoverRequest, request, None)
@@ -41,6 +50,7 @@ def add_renewal(app: web.Application, renewals: Renewals, bodies: Bodies, clock:
         return answer
 
     app.router.add_post(RECOVER, recover)
+    app.router.add_post(route(NameKind.DEVICE, "give-up"), give_up)
     for kind, identity in ((NameKind.DEVICE, Identity.DEVICE), (NameKind.GATEWAY, Identity.GATEWAY)):
         app.router.add_post(route(kind, "renew"), for_one(identity, renew))
         app.router.add_post(route(kind, "confirm"), for_one(identity, confirm))

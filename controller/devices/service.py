@@ -1,4 +1,4 @@
-"""Devices, as administrators see them: list, rename, approve, revoke.
+"""Devices, as administrators see them: list, rename, approve, revoke; and the one that gives itself up.
 
 Laws:
 
@@ -132,6 +132,14 @@ class Devices:
         )
         await self._changed()
         return Revoked(frozenset(ended), frozenset().union(*ended.values()))
+
+    async def give_up(self, device: UUID) -> None:
+        """Revokes a device that proved itself and asks for it: another has its place. Raises StorageUnavailable."""
+        async with self._storage.read() as db:
+            owner = await db.scalar(
+                select(User.name).join(Device, Device.user_id == User.id).where(Device.id == device)
+            )
+        await self.revoke(device, actor=f"user/{owner}" if owner else f"device/{device}", reason="replaced")
 
 
 async def _get(change: Change, device: UUID) -> Device:

@@ -34,6 +34,7 @@ from wire.messages import (
     EnrolRequest,
     Explained,
     ExplainRequest,
+    GivenUp,
     Heartbeat,
     LoginReply,
     LoginRequest,
@@ -79,6 +80,7 @@ class Answers:
     revoked_on_attach: Revoked | None = None
     clock_error: timedelta = timedelta()
     enrol_refusal: tuple[int, Refusal] | None = None
+    give_up_refusal: Refusal | None = None
     reply_change: dict[str, object] = field(default_factory=dict)
 
 
@@ -97,9 +99,11 @@ class Controller:
         self.heard_news = asyncio.Condition()
         self.logins: list[LoginRequest] = []
         self.enrolments: list[UUID] = []
+        self.given_up: list[Name] = []
         app = web.Application()
         app.router.add_post("/v1/enrol", self._enrol)
         app.router.add_post("/v1/login", self._login)
+        app.router.add_post("/v1/device/give-up", self._give_up)
         app.router.add_get("/v1/session", self._session)
         tls = ServerTls(
             authority.identity(self.name),
@@ -183,6 +187,17 @@ class Controller:
         for gateway in self.gateways:
             key = derive_key(self.knock_secret, gateway.name)
             gateway.admission.put(f"device/{self.device.id}", key, frozenset({KnockKind.TUNNEL}), now_us())
+
+    def expect_another_device(self) -> None:
+        """The next enrolment makes a device of its own, with a knock secret of its own."""
+        self.device, self.knock_secret = Name(DOMAIN, NameKind.DEVICE, str(uuid4())), Secret.fresh()
+
+    async def _give_up(self, request: web.Request) -> web.Response:
+        assert request.transport is not None
+        if (refusal := self.answers.give_up_refusal) is not None:
+            return web.Response(status=403, text=refusal.model_dump_json())
+        self.given_up.append(request.transport.get_extra_info("peer"))
+        return web.Response(text=GivenUp(time=self.now()).model_dump_json())
 
     async def _login(self, request: web.Request) -> web.Response:
         assert request.transport is not None

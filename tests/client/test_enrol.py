@@ -1,5 +1,6 @@
 import asyncio
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from certs.errors import StoreError
 from certs.secret import Secret
 from client.clock import Clock
-from client.enrol import enrol_device, invite_door, read_invite
+from client.enrol import NewDevice, enrol_device, invite_door, read_invite
+from client.giving_up import Replaced
+from client.profile import Ended
 from client.state import ClientState
 from console.errors import CommandError, ExitCode
 from tests.client.perimeter import Perimeter
@@ -20,7 +23,9 @@ from wire.messages import ControllerAddress, Refusal
 
 async def test_an_invite_makes_a_device(perimeter: Perimeter, tmp_path: Path) -> None:
     state = ClientState(tmp_path / "state")
-    profile = await enrol_device(state, perimeter.controller.invite(), replace=False, name="laptop")
+    new = await enrol_device(state, perimeter.controller.invite(), replace=False, name="laptop")
+    profile = new.profile
+    assert new.former is None
     assert profile.user == "ada"
     assert state.profile() == profile
     assert state.device().name == perimeter.controller.device == profile.name
@@ -171,7 +176,7 @@ async def test_enrolments_of_one_directory_exclude_each_other(perimeter: Perimet
     results = await asyncio.gather(
         *(enrol_device(state, each, replace=False, name=None) for each in invites), return_exceptions=True
     )
-    assert results[0] == state.profile()
+    assert results[0] == NewDevice(state.profile())
     assert all("another enrolment is at work" in str(each) for each in results[1:])
     assert perimeter.controller.enrolments == [invites[0].id]
     with pytest.raises(CommandError, match="already enrolled"):
@@ -181,13 +186,73 @@ async def test_enrolments_of_one_directory_exclude_each_other(perimeter: Perimet
 
 async def test_the_old_device_stays_until_the_new_one_is_there(perimeter: Perimeter, tmp_path: Path) -> None:
     state = ClientState(tmp_path / "state")
-    profile = await enrol_device(state, perimeter.controller.invite(), replace=False, name=None)
+    profile = (await enrol_device(state, perimeter.controller.invite(), replace=False, name=None)).profile
     first = state.device()
+    perimeter.controller.expect_another_device()
     (state.directory / "enrolment.new").write_text("in the way")
     with pytest.raises(CommandError, match="did not take its files") as caught:
         await enrol_device(state, perimeter.controller.invite(), replace=True, name=None)
     assert "revoke the device" in caught.value.fix
     assert (state.profile(), state.device()) == (profile, first)
+    assert perimeter.controller.given_up == [], "the new one is on no disk"
+
+
+async def enrolled_twice(perimeter: Perimeter, tmp_path: Path, between: Callable[[ClientState], None]) -> NewDevice:
+    """A device and then another in its place; the files are the new one's, whatever became of the old."""
+    state, controller = ClientState(tmp_path / "state"), perimeter.controller
+    await enrol_device(state, controller.invite(), replace=False, name=None)
+    controller.expect_another_device()
+    between(state)
+    new = await enrol_device(state, controller.invite(), replace=True, name=None)
+    assert state.device().name == controller.device == new.profile.name
+    assert state.knock_secret() == controller.knock_secret
+    return new
+
+
+async def test_the_device_that_is_replaced_gives_itself_up(perimeter: Perimeter, tmp_path: Path) -> None:
+    former = perimeter.controller.device
+    new = await enrolled_twice(perimeter, tmp_path, lambda _state: None)
+    assert new.former == Replaced(former.id)
+    assert new.former.fix == ""
+    assert perimeter.controller.given_up == [former]
+
+
+async def test_a_device_that_was_told_it_is_revoked_has_nothing_to_give_up(
+    perimeter: Perimeter, tmp_path: Path
+) -> None:
+    former = perimeter.controller.device
+
+    def revoked(state: ClientState) -> None:
+        sentence = "this device was revoked"
+        state.save_ended(Ended(code="device_revoked", sentence=sentence, at=datetime.now(UTC)))
+
+    assert (await enrolled_twice(perimeter, tmp_path, revoked)).former == Replaced(former.id)
+    assert perimeter.controller.given_up == []
+
+
+@pytest.mark.parametrize("why", ["refused", "key", "dark"])
+async def test_a_device_that_cannot_give_itself_up_is_named_with_what_helps(
+    perimeter: Perimeter, tmp_path: Path, why: str
+) -> None:
+    former, address = perimeter.controller.device, perimeter.controller.address
+    says = {"refused": "not accepted here", "key": "cannot be read", "dark": "does not answer"}
+
+    def prevent(state: ClientState) -> None:
+        match why:
+            case "refused":
+                refusal = Refusal(code="not_welcome", sentence="this certificate is not accepted here any more")
+                perimeter.controller.answers.give_up_refusal = refusal
+            case "key":
+                (state.directory / "device.key").write_bytes(b"damaged")
+            case "dark":
+                path = state.directory / "profile.json"
+                path.write_text(path.read_text().replace(f'"port": {address.tls.port}', '"port": 1'))
+
+    new = await enrolled_twice(perimeter, tmp_path, prevent)
+    assert new.former is not None
+    assert says[why] in new.former.problem
+    assert f"gloam-controller device revoke {former.id}" in new.former.fix
+    assert perimeter.controller.given_up == []
 
 
 @pytest.mark.parametrize("moved", range(7))

@@ -81,7 +81,7 @@ from wire.messages.passkey import (
     PasskeyWish,
     RemovePasskey,
 )
-from wire.messages.renewal import ConfirmReply, RecoverRequest, RenewReply, RenewRequest
+from wire.messages.renewal import ConfirmReply, GivenUp, RecoverRequest, RenewReply, RenewRequest
 from wire.messages.session import (
     Attach,
     Beat,
@@ -162,6 +162,7 @@ __all__ = [
     "FromClient",
     "FromGateway",
     "GatewayAddress",
+    "GivenUp",
     "HandshakeRefused",
     "Hash32",
     "Heartbeat",

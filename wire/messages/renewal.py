@@ -1,4 +1,4 @@
-"""What devices and gateways say to renew their certificate, key and knock secret: HTTPS requests, for both alike."""
+"""What devices and gateways say to renew certificate, key and knock secret; what a replaced device says last."""
 
 from typing import Annotated, Literal
 
@@ -43,4 +43,10 @@ class ConfirmReply(Message):
     """To `POST /v1/device/confirm` or `/v1/gateway/confirm`: who asked with this certificate has put it to use."""
 
     certified_until: Time
+    time: Time
+
+
+class GivenUp(Message):
+    """To `POST /v1/device/give-up`: the device that asked is revoked, by its owner, who has another in its place."""
+
     time: Time

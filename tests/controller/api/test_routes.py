@@ -64,6 +64,7 @@ async def test_every_route_there_is_says_whom_it_is_for(perimeter: Perimeter) ->
         "/v1/recover": For.INVITE,
         "/v1/device/renew": For.DEVICE,
         "/v1/device/confirm": For.DEVICE,
+        "/v1/device/give-up": For.DEVICE,
         "/v1/gateway/renew": For.GATEWAY,
         "/v1/gateway/confirm": For.GATEWAY,
     }
@@ -78,7 +79,7 @@ def test_a_route_is_for_exactly_one_kind(peer: object, identity: For) -> None:
 
 PATHS = [("POST", "/v1/enrol"), ("POST", "/v1/login"), ("GET", "/v1/session"), ("GET", "/v1/link")]
 RENEWAL = [("POST", f"/v1/{kind}/{step}") for kind in ("device", "gateway") for step in ("renew", "confirm")]
-PATHS += [*RENEWAL, ("POST", "/v1/recover")]
+PATHS += [*RENEWAL, ("POST", "/v1/device/give-up"), ("POST", "/v1/recover")]
 
 
 async def ask(client: aiohttp.ClientSession, method: str, path: str) -> tuple[int, Refusal]:
@@ -91,7 +92,7 @@ async def ask(client: aiohttp.ClientSession, method: str, path: str) -> tuple[in
     ("who", "own"),
     [
         ("stranger", {"/v1/enrol", "/v1/recover"}),
-        ("device", {"/v1/login", "/v1/session", "/v1/device/renew", "/v1/device/confirm"}),
+        ("device", {"/v1/login", "/v1/session", "/v1/device/renew", "/v1/device/confirm", "/v1/device/give-up"}),
         ("gateway", {"/v1/link", "/v1/gateway/renew", "/v1/gateway/confirm"}),
     ],
 )

@@ -1,7 +1,7 @@
 """Devices as administrators see them: names, when they were last heard of, how many there may be."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from controller.errors import Refused
 from controller.storage.models import Device
@@ -12,7 +12,7 @@ from tests.controller.clock import Clock
 from tests.controller.knock import knock
 from tests.controller.perimeter import BINDING, SOURCE, Perimeter, Rebuild
 from tests.controller.served import Served
-from wire.messages import EnrolReply, Refusal
+from wire.messages import EnrolReply, GivenUp, Refusal
 
 
 async def test_a_device_is_renamed(perimeter: Perimeter) -> None:
@@ -113,3 +113,34 @@ async def test_who_is_refused_was_not_seen(served: Served) -> None:
     assert [each.last_seen_at for each in await perimeter.devices.list()] == [None]
     (event,) = await perimeter.events("handshake.refused")
     assert event.code == "device_revoked"
+
+
+async def test_a_device_that_was_replaced_gives_itself_up(served: Served) -> None:
+    """By its own certificate: it is revoked, its session ended, in its owner's name; and its place is free."""
+    perimeter = served.perimeter
+    await perimeter.add_user("alice")
+    machine, other = await perimeter.enrol("alice"), await perimeter.enrol("alice")
+    session = (await perimeter.log_in(machine)).id
+    async with served.client(machine.identity).post("/v1/device/give-up", data=b"{}") as answer:
+        assert answer.status == 200
+        assert GivenUp.model_validate_json(await answer.read()).time == perimeter.clock()
+    states = {view.id: view.state for view in await perimeter.devices.list()}
+    assert states == {machine.id: "revoked", other.id: "approved"}
+    assert session not in {each.id for each in perimeter.sessions.live()}
+    (event,) = [event for event in await perimeter.events("change.made") if event.what == "device.revoked"]
+    assert (event.actor, event.detail) == ("user/alice", f"{machine.id}: replaced")
+    async with served.client(machine.identity).post("/v1/device/give-up", data=b"{}") as answer:
+        assert answer.status == 403
+    async with served.client(other.identity).post("/v1/device/confirm", data=b"{}") as answer:
+        assert answer.status == 200
+
+
+async def test_a_device_of_nobody_gives_itself_up_in_its_own_name(served: Served) -> None:
+    perimeter = served.perimeter
+    await perimeter.add_user("alice")
+    machine = await perimeter.enrol("alice")
+    async with perimeter.storage.change() as change:
+        await change.db.execute(update(Device).values(user_id=None))
+    await perimeter.devices.give_up(machine.id)
+    (event,) = [event for event in await perimeter.events("change.made") if event.what == "device.revoked"]
+    assert event.actor == f"device/{machine.id}"
