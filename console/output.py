@@ -51,10 +51,20 @@ class _Hook:
         return [_Visible(each) for each in renderables]
 
 
+class _Console(Console):
+    """A console that leaves a reader who went away to `console.run`, which must still see it on standard output."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would put /dev/null in the place of standard output, and exit with 1."""
+        error = sys.exception()
+        if error is not None:
+            raise error
+
+
 def console_for(file: IO[str]) -> Console:
     """A console on ``file`` that keeps laws 2 and 3."""
     terminal = file.isatty()
-    console = Console(
+    console = _Console(
         file=file,
         markup=False,
         emoji=False,

@@ -271,7 +271,7 @@ def test_errors_that_carry_no_fix_are_unforeseen() -> None:
 PROGRAM = """
 import typer
 from console.run import run
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def shout(lines: int = 1, *, wait: bool = False):
     for _ in range(lines):
@@ -280,6 +280,13 @@ def shout(lines: int = 1, *, wait: bool = False):
         print("ready", flush=True)
         import signal
         signal.pause()
+@app.command()
+def say(how: str):
+    from console.output import Output
+    output = Output(json=how == "json")
+    output.show([how], lambda _console: None)
+    output.table("Table", ["A"], [["x"]] if how == "table" else [])
+    output.say(how)
 @app.command()
 def bug():
     raise RuntimeError("\\u202e")
@@ -306,6 +313,18 @@ def test_a_reader_that_goes_away_hears_no_complaint() -> None:
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert process.returncode == BROKEN_PIPE
+
+
+@pytest.mark.parametrize("arguments", [("shout",), ("say", "sentence"), ("say", "table"), ("say", "json"), ("--help",)])
+def test_a_reader_that_went_away_before_the_first_word_hears_no_complaint(arguments: tuple[str, ...]) -> None:
+    """Whichever way it is printed: the console of our tables flushes by itself, and had its own idea of what to do."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments], stdout=stdout, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (BROKEN_PIPE, b"")
 
 
 def test_interrupting_is_quiet() -> None:

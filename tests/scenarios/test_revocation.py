@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from lab.perimeter import Client
+from lab.perimeter import PASSWORD, Client
 from lab.visitor import Cut, fetch, hold_open
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -105,3 +106,19 @@ async def test_a_grant_takes_effect_in_a_live_session(shared_stage: Any) -> None
     forward, host, port = await alice.forward("payroll")
     assert (await fetch(host, port))[0] == 200
     await forward.stop()
+
+
+async def test_a_device_that_is_replaced_is_revoked_and_a_copy_of_it_opens_nothing(shared_stage: Any) -> None:
+    alice = await shared_stage.person(login=False)
+    copy = f"{alice.state}-copy"
+    shutil.copytree(alice.state, copy)
+    invite = (await shared_stage.perimeter.admin_json("invite", alice.name))["invite"]
+    new = await alice.json("enrol", "--replace", invite)
+    assert new["replaced"]["given_up"], new
+    devices = await shared_stage.perimeter.admin_json("device", "list")
+    states = {each["id"]: each["state"] for each in devices if each["user"] == alice.name}
+    assert states == {new["device"]: "approved", new["replaced"]["device"]: "revoked"}
+    refused = await alice.gloam("login", "--state", copy, "--password-stdin", text=f"{PASSWORD}\n")
+    assert refused.code in {1, 3}, "refused behind the window of another machine here, or not answered at all"
+    (event,) = await shared_stage.events("change.made", actor=f"user/{alice.name}")
+    assert (event["what"], event["detail"]) == ("device.revoked", f"{new['replaced']['device']}: replaced")
