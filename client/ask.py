@@ -44,7 +44,7 @@ def not_logged_in(state: ClientState) -> CommandError:
     if ended is None:
         return CommandError("you are not logged in", "run gloam login")
     code = ExitCode.FAILED if ended.code == "expired" else ExitCode.DENIED
-    return CommandError(f"your session has ended: {ended.sentence}", ended.fix or "run gloam login", code)
+    return CommandError(f"your session has ended: {ended.sentence}", ended.helps, code)
 
 
 def no_session(state: ClientState, answer: StatusAnswer | None) -> CommandError:

@@ -24,6 +24,7 @@ from client.state import ClientState
 from client.tunnel import Tunnels
 from console.address import HostPort
 from console.errors import CommandError
+from console.text import joined
 from wire.datagrams import Datagrams
 from wire.errors import WireError
 from wire.limits import DATAGRAM_BURST, UDP_IDLE
@@ -152,7 +153,7 @@ class UdpForward:
                 raise
         except (CommandError, WireError, OSError) as error:
             flow.failed = True
-            said = f"{error.what}; {error.fix}" if isinstance(error, CommandError) else str(error)
+            said = joined(error.what, error.fix) if isinstance(error, CommandError) else str(error)
             self._complain(said, loop.time())
             await asyncio.sleep(RETRY)
         finally:

@@ -20,6 +20,7 @@ from client.state import ClientState
 from client.tunnel import Tunnels
 from console.address import HostPort
 from console.errors import CommandError
+from console.text import joined
 from wire.errors import WireError
 from wire.farewell import reset
 from wire.relay import Held
@@ -68,7 +69,7 @@ class Forward:
                 relay.cut("closing")
                 raise
         except CommandError as error:
-            self._tell(f"{error.what}; {error.fix}")
+            self._tell(joined(error.what, error.fix))
         except (WireError, OSError) as error:
             self._tell(f"the tunnel to {self._target} broke: {error}")
         finally:

@@ -12,7 +12,7 @@ from client.oidc import beforehand
 from client.proofs import Asking, bad_form, converse
 from client.report import backup_codes_document, session_document, tell_backup_codes, tell_session
 from client.state import ClientState
-from console.errors import CommandError
+from console.errors import CommandError, ExitCode
 from console.output import Output
 from wire.messages import Proof
 
@@ -22,6 +22,17 @@ LOGIN_DEADLINE: Final = 60.0
 
 def login(state: ClientState, asking: Asking, output: Output, *, step_up: bool = False) -> None:
     """Logs in, or proves a second factor again for the live session. Raises CommandError."""
+    try:
+        _login(state, asking, output, step_up=step_up)
+    except CommandError as error:
+        ended = state.ended()
+        if error.code is not ExitCode.UNREACHABLE or ended is None or not ended.revoked:
+            raise
+        # It was told so by a controller that proved who it is, and no controller answers such a device again.
+        raise CommandError(f"{ended.sentence}, and is not answered any more", ended.helps, error.code) from error
+
+
+def _login(state: ClientState, asking: Asking, output: Output, *, step_up: bool) -> None:
 
     async def ask(proofs: tuple[Proof, ...]) -> LoginAnswer:
         return await _ask(state, asking.user, proofs, step_up=step_up)

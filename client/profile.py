@@ -4,15 +4,12 @@ Pure: values and their JSON. `client/state.py` keeps them in files.
 """
 
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
 from certs.names import Name, NameKind
 from wire.messages import Code, ControllerAddress, Message, Text
-
-ENROL_ANEW: Final = "ask your administrator for a new invite, then gloam enrol --replace -"
-"""The way back for a device that was revoked: it stays so, and another takes its place."""
 
 
 class Profile(Message):
@@ -49,7 +46,7 @@ class Ended(Message):
     @property
     def helps(self) -> str:
         """What to do about it."""
-        return self.fix or (ENROL_ANEW if self.revoked else "run gloam login")
+        return self.fix or "run gloam login"
 
 
 class ClockCorrection(Message):

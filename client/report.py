@@ -9,8 +9,8 @@ from rich.console import Console
 from client.agent.messages import StatusAnswer
 from client.giving_up import Replaced
 from client.state import ClientState
-from console.output import Output
-from console.text import visible
+from console.output import Output, counted
+from console.text import joined, visible
 from wire.messages import ResourceView, SessionView
 
 FEW: Final = 3
@@ -98,19 +98,25 @@ def tell_status(output: Output, document: dict[str, Any], view: SessionView | No
     else:
         say(f"User:       {view.user}")
         say(f"Session:    {view.id} until {_time(view.valid_until)}, renewed by itself")
-        more = "" if view.backup_codes > FEW else "; gloam backup-codes makes new ones"
-        say(f"Codes:      {view.backup_codes} backup codes left{more}")
+        _tell_codes(output, view.backup_codes)
     if document["problem"]:
         say(f"Problem:    {document['problem']}")
     elif view is not None:
         say("Controller: connected" if document["connected"] else "Controller: connecting")
     if document["notice"]:
-        say(f"Notice:     {document['notice']['sentence']}; {document['notice']['fix']}")
+        say(f"Notice:     {joined(document['notice']['sentence'], document['notice']['fix'])}")
     if document["clock_offset_seconds"]:
         say(f"Clock:      this machine is {-document['clock_offset_seconds']:+.0f} s off; knocks are corrected")
     if view is not None:
         output.say("")
         tell_resources(output, view.resources)
+
+
+def _tell_codes(output: Output, left: int | None) -> None:
+    """How many backup codes there are, for whom there are any."""
+    if left is not None:
+        more = "" if left > FEW else "; gloam backup-codes makes new ones"
+        output.say(f"Codes:      {counted(left, 'backup code')} left{more}")
 
 
 def tell_resources(output: Output, resources: Sequence[ResourceView]) -> None:
@@ -198,7 +204,7 @@ def _certificate(certificate: dict[str, Any]) -> str:
 def _access(resource: ResourceView) -> str:
     if resource.allowed:
         return "yes"
-    said = "; ".join(part for part in (resource.sentence, resource.fix) if part)
+    said = joined(resource.sentence, resource.fix)
     return f"no: {said}" if said else "no"
 
 

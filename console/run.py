@@ -25,7 +25,7 @@ import typer
 from console import start
 from console.errors import CommandError, ExitCode
 from console.start import INTERRUPTED
-from console.text import visible
+from console.text import joined, visible
 
 BROKEN_PIPE: Final = 128 + signal.SIGPIPE
 DEBUG_VARIABLE: Final = "GLOAM_DEBUG"
@@ -172,11 +172,10 @@ def _report(
         what = f"internal error ({type(error).__name__})"
         fix = "report it with the lines above" if debug else f"report it with {_keep(error, prog)}"
         known = CommandError(what, fix)
-    what, fix = visible(known.what).removesuffix("."), visible(known.fix)
     if _wants_json(arguments):
         line = json.dumps({"error": known.what, "fix": known.fix, "exit": int(known.code)})
     else:
-        line = f"{prog}: {what}; {fix}"
+        line = f"{prog}: {joined(visible(known.what), visible(known.fix))}"
     trace = "".join(traceback.format_exception(error)) if debug else ""
     with contextlib.suppress(OSError):
         stderr.write(f"{trace}{line}\n")

@@ -23,6 +23,11 @@ def visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
+def joined(sentence: str, fix: str) -> str:
+    """What is wrong and what to do, in one line; a sentence may bring its full stop with it."""
+    return "; ".join(part for part in (sentence.removesuffix("."), fix) if part)
+
+
 def escape(character: str) -> str:
     """The escape that Python would write for a character."""
     return character.encode("ascii", "backslashreplace").decode() if character > _LAST_ASCII else ascii(character)[1:-1]

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from console.address import HostPort
+from console.text import joined
 from wire.messages import Lease, Permit, ServedResource
 
 Carried = Literal["tcp", "udp"]
@@ -74,7 +75,7 @@ class Refusal:
     @property
     def details(self) -> str:
         """One line for the person who asked."""
-        return f"{self.sentence}; {self.fix}" if self.fix else self.sentence
+        return joined(self.sentence, self.fix)
 
 
 @dataclass(frozen=True, slots=True)

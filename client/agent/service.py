@@ -292,7 +292,7 @@ class Agent:
             return Problem(what="you are not logged in", fix="run gloam login", exit=ExitCode.FAILED)
         what = f"your session has ended: {ended.sentence}"
         exit_code = ExitCode.FAILED if ended.code == "expired" else ExitCode.DENIED
-        return Problem(what=what[:1024], fix=ended.fix or "run gloam login", exit=exit_code)
+        return Problem(what=what[:1024], fix=ended.helps, exit=exit_code)
 
 
 def _login_answer(reply: LoginReply) -> LoginAnswer:

@@ -56,6 +56,8 @@ class Login:
         before = rules.LIVE if request.step_up else frozenset[str]()
         asking = Asking(device, source, request.user, request.proofs, self._clock(), before)
         live = of_device(self._sessions.live(), device) if request.step_up else None
+        if live is not None and live.of_service and request.user in {None, live.user}:
+            return self._refused(asking, Refused(Reason.NOT_FOR_SERVICES, rules.NOT_FOR_SERVICES))
         if request.step_up and (live is None or MFA not in live.methods or request.user not in {None, live.user}):
             return self._refused(asking, Refused(Reason.NO_SESSION, rules.NO_SESSION))
         outcome = await self._proving.prove(asking)

@@ -2,7 +2,7 @@
 
 Laws:
 
-1. Only the device of a live session is answered, and only about its own person's passkeys.
+1. Only the device of a live session is answered, and only about its own person's passkeys. Services have none.
 2. Beginning to add one, and removing one, need a second factor no older than `RECENT`: whoever finds an unlocked
    machine gets neither a way in of their own nor the owner out.
 3. A passkey is added over a challenge of this session, by what the authenticator signed for it (webauthn.py). Whoever
@@ -121,6 +121,8 @@ class PasskeyWishes:
 
     async def _fulfil(self, asking: _Asking, request: PasskeyRequest) -> PasskeyReply:
         wish, offer = request.wish, None
+        if asking.session.of_service:
+            raise _No(rules.NOT_FOR_SERVICES)
         if isinstance(wish, OfferPasskey | RemovePasskey):
             _require_recent(asking)
         match wish:

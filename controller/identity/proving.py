@@ -25,6 +25,7 @@ from controller.identity.method import Attempt, Lost, Method, Proved, Refused
 from controller.identity.passwords import Busy, Passwords
 from controller.identity.rules import Account, Reason
 from controller.identity.throttle import Throttle
+from controller.sessions.rules import SERVICE
 from controller.storage.engine import Change, Storage
 from controller.storage.models import Device, User
 from wire.messages import Ask, PasswordAsk, PasswordProof, Proof
@@ -185,7 +186,7 @@ class Proving:
         if account is None or nobody is not None:
             return await self._decline(asking, nobody or Reason.USER_UNKNOWN)
         if account.service:
-            return Settled(account, (), rules.CERT, rules.NEVER)
+            return Settled(account, (), SERVICE, rules.NEVER)
         may_enrol = rules.may_enrol(account, asking.before)
         attempt = Attempt(account, asking.device, asking.source, asking.now, may_enrol)
         proved: list[Proved] = []

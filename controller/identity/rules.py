@@ -30,8 +30,6 @@ LIVE: Final = frozenset({"session"})
 """What a live session that began with two factors proves, on the same device: one of `SECOND` steps it up."""
 SECOND: Final = frozenset({"otp", "backup"})
 MFA: Final = "mfa"
-CERT: Final = frozenset({"cert"})
-"""What a service proves: nothing but its device's certificate."""
 NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """When a service proved a second factor."""
 

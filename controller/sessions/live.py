@@ -10,7 +10,7 @@ from certs.secret import Secret
 from controller.directory.directory import Directory
 from controller.sessions.rows import Closed
 from controller.sessions.rules import LiveSession
-from controller.sessions.telling import LOG_IN
+from controller.sessions.telling import helps
 from wire.messages import Revoked, ToClient
 
 
@@ -75,5 +75,5 @@ class Live:
         gone = [entry for entry in self if matches(entry.session)]
         for entry in gone:
             del self._entries[entry.session.id]
-            entry.tell(Revoked(code=code, sentence=sentence, fix=LOG_IN))
+            entry.tell(Revoked(code=code, sentence=sentence, fix=helps(code)))
         return [Closed(each.session.id, each.session.user, each.session.device_id) for each in gone]

@@ -32,6 +32,10 @@ class Outlook:
     answers: Mapping[str, Answer] = field(default_factory=dict)
 
 
+SERVICE: Final = frozenset({"cert"})
+"""What a service proves, and so the methods of its session: nothing but its device's certificate."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveSession:
     """A session that is live, with the outlook gateways and client were last told."""
@@ -48,6 +52,11 @@ class LiveSession:
     outlook: Outlook = field(default_factory=Outlook)
     backup_codes: int = 0  # how many the person had left when we last looked
     seen_at: str = ""  # where its connection comes from now; `source` is where the login came from, for policies
+
+    @property
+    def of_service(self) -> bool:
+        """Whether nothing but its device's certificate was proved: services log in so, and nobody else does."""
+        return self.methods == SERVICE
 
 
 @dataclass(frozen=True, slots=True)

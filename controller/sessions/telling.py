@@ -10,6 +10,7 @@ from controller.sessions.rules import LiveSession
 from wire.messages import Revoked, SessionView
 
 LOG_IN: Final = "run gloam login"
+ENROL_ANEW: Final = "ask your administrator for a new invite, then: gloam enrol --replace -"
 UNCHANGED: Final = ""
 """A view's certificate when none was issued just now: the client goes on with the one it has."""
 
@@ -30,9 +31,14 @@ def view(session: LiveSession, certificate: str = UNCHANGED, lagging: Iterable[s
         resources=session.outlook.resources,
         gateways=session.outlook.gateways,
         lagging=tuple(sorted(lagging)),
-        backup_codes=session.backup_codes,
+        backup_codes=None if session.of_service else session.backup_codes,
         seen_at=session.seen_at or None,
     )
+
+
+def helps(code: str) -> str:
+    """What a person does about the end of their session: a revoked device never logs in again."""
+    return ENROL_ANEW if code == "device_revoked" else LOG_IN
 
 
 def revoked(why: str) -> Revoked:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.text import visible, visible_lines
+from console.text import joined, visible, visible_lines
 
 ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
@@ -36,3 +36,16 @@ def test_what_acts_is_shown(text: str, shown: str) -> None:
 
 def test_lines_may_be_kept() -> None:
     assert visible_lines("a\nb\x1bc\r\n") == "a\nb\\x1bc\\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "fix", "line"),
+    [
+        ("yours is 21s old.", "prove it again", "yours is 21s old; prove it again"),
+        ("yours is 21s old", "prove it again", "yours is 21s old; prove it again"),
+        ("This device waits for approval.", "", "This device waits for approval"),
+        ("", "prove it again", "prove it again"),
+    ],
+)
+def test_a_sentence_and_its_fix_are_one_line(sentence: str, fix: str, line: str) -> None:
+    assert joined(sentence, fix) == line

@@ -117,5 +117,11 @@ async def test_a_service_needs_nobody_at_the_terminal(shared_stage: Any) -> None
     assert [each["name"] for each in done["resources"] if each["allowed"]] == ["echo", "wiki"]
     session = await perimeter.admin_json("session", "show", done["session"])
     assert session["methods"] == ["cert"]
+    told = await robot.gloam("status")
+    assert told.code == 0, told.err
+    assert "backup code" not in told.out
+    for command in (("login", "--step-up"), ("passkey", "add", "k")):
+        refused = await robot.gloam(*command)
+        assert (refused.code, "by its device's certificate alone" in refused.err) == (1, True), refused.err
     refused = await robot.gloam("password", "--password-stdin", text="a\nb\n")
     assert "by its device's certificate alone" in refused.err

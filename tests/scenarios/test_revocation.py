@@ -14,6 +14,7 @@ from lab.visitor import Cut, fetch, hold_open
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PATIENCE = 30
+ANEW = "ask your administrator for a new invite, then: gloam enrol --replace -"
 
 
 @contextlib.asynccontextmanager
@@ -122,3 +123,18 @@ async def test_a_device_that_is_replaced_is_revoked_and_a_copy_of_it_opens_nothi
     assert refused.code in {1, 3}, "refused behind the window of another machine here, or not answered at all"
     (event,) = await shared_stage.events("change.made", actor=f"user/{alice.name}")
     assert (event["what"], event["detail"]) == ("device.revoked", f"{new['replaced']['device']}: replaced")
+
+
+async def test_a_revoked_device_is_told_to_enrol_anew_and_no_more_to_log_in(shared_stage: Any) -> None:
+    alice = await shared_stage.person()
+    status = await alice.json("status")
+    await shared_stage.perimeter.admin_json("device", "revoke", status["device"])
+    async with asyncio.timeout(PATIENCE):
+        while (status := await alice.json("status"))["logged_in"]:
+            pass
+    assert status["ended"]["code"] == "device_revoked"
+    listed = await alice.gloam("resources")
+    assert (listed.code, listed.err) == (4, f"gloam: your session has ended: this device was revoked; {ANEW}\n")
+    await shared_stage.windows_are_closed()
+    again = await alice.gloam("login", "--password-stdin", text=f"{PASSWORD}\n")
+    assert (again.code, again.err) == (3, f"gloam: this device was revoked, and is not answered any more; {ANEW}\n")

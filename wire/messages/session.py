@@ -77,7 +77,7 @@ class SessionView(Message):
     resources: tuple[ResourceView, ...]
     gateways: tuple[GatewayAddress, ...]
     lagging: tuple[Label, ...] = ()  # gateways that have not acknowledged the lease yet
-    backup_codes: Count = 0  # how many the person has left
+    backup_codes: Count | None = 0  # how many the person has left; none where codes are not for this account (services)
     seen_at: IpAddress | None = None  # where the controller sees this client: what its knocks may name at gateways
 
 

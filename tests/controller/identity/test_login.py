@@ -15,7 +15,7 @@ from controller.sessions.rules import Starting
 from controller.storage import Change
 from controller.storage.models import BackupCode, Session, Totp, User
 from tests.controller.perimeter import Perimeter, asked_for, new_csr, proofs
-from wire.messages import LoginRequest, NewBackupCodes, SessionView
+from wire.messages import ListPasskeys, LoginRequest, NewBackupCodes, OfferPasskey, PasskeyRequest, SessionView
 
 PASSWORD = "correct horse"
 Within = Callable[[Change, UUID], Awaitable[None]]
@@ -333,12 +333,27 @@ async def test_a_service_logs_in_by_its_certificate_alone_and_policies_can_tell(
     [session] = [each for each in perimeter.sessions.live() if each.user == "robot"]
     assert session.methods == {"cert"}
     assert session.mfa_at.year == 1970
-    assert (await perimeter.ask_step_up(device)).code == "no_session"
+    assert reply.session is not None
+    assert reply.session.backup_codes is None, "codes are nothing for a service"
+    assert (await perimeter.ask_step_up(device)).code == "not_for_services"
     assert (await perimeter.ask_account(device, NewBackupCodes())).code == "not_for_services"
     others = await perimeter.ask_login(machine, user="robot", password=None)
     assert asked_for(others) == {"password"}, "a person's device is no service's"
     await perimeter.disable("robot")
     assert asked_for(await perimeter.ask_login(device, password=None)) == {"password"}
+
+
+async def test_a_service_has_no_passkeys(perimeter: Perimeter) -> None:
+    robot = await perimeter.add_user("robot", None)
+    async with perimeter.storage.change() as change:
+        await change.db.execute(update(User).where(User.id == robot).values(service=True))
+    device = await perimeter.enrol("robot")
+    session = (await perimeter.ask_login(device, password=None)).session
+    assert session is not None
+    for wish in (ListPasskeys(), OfferPasskey()):
+        asked = PasskeyRequest(session=session.id, wish=wish)
+        reply = await perimeter.passkey_wishes.answer(asked, device=device.id, source="198.51.100.7")
+        assert (reply.status, reply.code) == ("refused", "not_for_services")
 
 
 async def test_a_step_up_sets_no_authenticator_up(perimeter: Perimeter) -> None:
