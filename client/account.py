@@ -3,8 +3,10 @@
 Each asks the controller itself, with the device's certificate; no session is needed, and the agent has no part in it.
 """
 
+import asyncio
 import os
 from dataclasses import replace
+from typing import Final
 
 import typer
 
@@ -29,6 +31,9 @@ from wire.messages import (
     NewPassword,
     Proof,
 )
+
+NOT_OFFERED: Final = "authenticator_not_offered"
+"""The controller's code where there is nothing to confirm any more."""
 
 
 def new_backup_codes(state: ClientState, asking: Asking, output: Output) -> None:
@@ -63,14 +68,28 @@ def new_authenticator(state: ClientState, asking: Asking, output: Output, *, con
             return
         show_authenticator(uri, output, asking.qr_png)
         confirm = str(typer.prompt("Code of the new authenticator", err=True))
-    try:
-        change = ConfirmAuthenticator(code=confirm.replace(" ", ""))
-    except ValueError:
-        raise bad_form() from None
-    converse(state, _asker(state, asking.user, change), Asking(user=asking.user), output)
+    _confirm(state, asking.user, confirm)
     output.show(
         {"status": "done"}, lambda console: console.print("The new authenticator counts; the old one does not.")
     )
+
+
+def _confirm(state: ClientState, user: str, typed: str) -> None:
+    """Has the new authenticator count. What was proved for it is used up, so an error says how to go on from here."""
+    try:
+        change = ConfirmAuthenticator(code=typed.replace(" ", ""))
+        reply = asyncio.run(_asker(state, user, change)(()))
+    except ValueError:
+        raise _go_on(bad_form()) from None
+    except CommandError as error:
+        raise _go_on(error) from error
+    if reply.status != "done":
+        refused = CommandError(reply.sentence or "the controller refused", reply.fix or "check what you typed")
+        raise refused if reply.code == NOT_OFFERED else _go_on(refused)
+
+
+def _go_on(error: CommandError) -> CommandError:
+    return CommandError(error.what, f"{error.fix}; within ten minutes: gloam authenticator --confirm CODE", error.code)
 
 
 def _chosen(asking: Asking) -> NewPassword:

@@ -10,6 +10,7 @@ from pydantic import Field
 from console.address import BadDuration, parse_duration
 from controller.admin.documents import Documents, documents
 from controller.admin.server import Arguments, Command, Nothing
+from controller.directory.lookup import listed_by
 from controller.errors import Refused
 from wire.invite import encode_invite
 
@@ -80,7 +81,8 @@ def one_of(beginning: str, known: Sequence[UUID], noun: str) -> UUID:
     """The identifier that begins so. Raises Refused: not_found, ambiguous."""
     found = [each for each in known if str(each).startswith(beginning.lower())]
     if len(beginning) < SHORTEST_BEGINNING or not found:
-        raise Refused("not_found", f"there is no {noun} {beginning[:64]!a}", f"see: gloam-controller {noun} list")
+        fix = f"see: gloam-controller {listed_by(noun)}"
+        raise Refused("not_found", f"there is no {noun} {beginning[:64]!a}", fix)
     if len(found) > 1:
         raise Refused("ambiguous", f"{len(found)} {noun}s begin with {beginning!a}", "give more of the identifier")
     return found[0]

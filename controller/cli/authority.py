@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.names import Purpose
-from console.errors import CommandError, ExitCode
+from console.errors import CommandError
 from console.output import Output
 from controller.cli.options import Json, State, ask, done, noun
 from controller.cli.passphrases import PassphraseStdin, old_passphrase
@@ -99,7 +99,9 @@ def _warn(losing: list[dict[str, Any]], *, yes: bool) -> None:
     for each in losing:
         typer.echo(f"loses access: {each['kind']} {each['name']}", err=True)
     if not yes:
-        raise CommandError(f"{len(losing)} lose access by this", "add --yes to do it all the same", ExitCode.USAGE)
+        raise CommandError(
+            f"{len(losing)} {'loses' if len(losing) == 1 else 'lose'} access by this", "add --yes to do it all the same"
+        )
 
 
 @ca.command("request")

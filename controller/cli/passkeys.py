@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from console.output import counted
 from controller.cli.options import Json, State, ask, done, noun, table
 
 passkey = noun("passkey", "People's passkeys and security keys.")
@@ -42,4 +43,4 @@ def passkey_reset(user: str, state: State = None, json: Json = False) -> None:
     Example: gloam-controller passkey reset alice
     """
     document = ask(state, "passkey.reset", name=user)
-    done(document, f"{document['removed']} passkeys of {user} removed", as_json=json)
+    done(document, f"{counted(document['removed'], 'passkey')} of {user} removed", as_json=json)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,6 +14,8 @@ from controller.errors import Refused
 from controller.storage.models import Gateway, Group, Resource, User
 
 Named = TypeVar("Named", User, Group, Resource, Gateway)
+
+_LISTED: Final = {"policy": "policy show", "segment": "resource list", "intermediate": "ca show"}
 
 
 async def find(db: AsyncSession, model: type[Named], name: str, what: str) -> Named:
@@ -33,9 +35,13 @@ async def must_be_new(db: AsyncSession, model: type[Named], name: str, what: str
 def not_found(what: str, name: str, names: Iterable[str]) -> Refused:
     """The refusal for a name that is nobody's."""
     near = get_close_matches(name, list(names), n=1)
-    command = {"policy": "policy show", "segment": "resource list"}.get(what, f"{what} list")
-    fix = f"did you mean {near[0]}?" if near else f"see: gloam-controller {command}"
+    fix = f"did you mean {near[0]}?" if near else f"see: gloam-controller {listed_by(what)}"
     return Refused("not_found", f"there is no {what} {name!a}", fix)
+
+
+def listed_by(what: str) -> str:
+    """The administrator's command that lists what there is of that kind."""
+    return _LISTED.get(what, f"{what} list")
 
 
 def label(text: str, what: str) -> str:

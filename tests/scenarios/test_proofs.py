@@ -92,7 +92,12 @@ async def replace_everything(alice: Client, codes: list[str]) -> None:
     await alice.json("password", "--password-stdin", "--otp", codes[0], text=f"{PASSWORD}\n{NEW_PASSWORD}\n")
     offer = await alice.json("authenticator", "--password-stdin", "--otp", codes[1], text=f"{NEW_PASSWORD}\n")
     replaced = Authenticator(offer["totp_uri"])
+    mistyped = await alice.gloam("authenticator", "--confirm", "12345")
+    assert mistyped.code == 1
+    assert mistyped.err.endswith("; within ten minutes: gloam authenticator --confirm CODE\n")
     await alice.json("authenticator", "--confirm", await replaced.code())
+    late = await alice.gloam("authenticator", "--confirm", "123456")
+    assert (late.code, late.err.endswith("; begin anew: gloam authenticator\n")) == (1, True), late.err
     fresh = await alice.json(
         "backup-codes", "--password-stdin", "--otp", await replaced.code(), text=f"{NEW_PASSWORD}\n"
     )

@@ -105,8 +105,11 @@ async def test_every_intermediate_is_rotated_with_traffic_flowing(make_stage: An
             old = {each["purpose"]: each for each in shown["intermediates"] if each["standing"] == "retiring"}
             assert {purpose: each["hangs"] for purpose, each in old.items()} == {"devices": 2, "services": 1}
             refused = await perimeter.admin("ca", "retire", old["services"]["id"])
-            assert refused.code == 2
+            assert refused.code == 1
             assert "loses access: gateway edge" in refused.err
+            unknown = await perimeter.admin("ca", "retire", "00")
+            line = "gloam-controller: there is no intermediate '00'; see: gloam-controller ca show\n"
+            assert (unknown.code, unknown.err) == (1, line)
             assert await standings(stage, "services") == ["retiring", "issuing"]
         what = [event["what"] for event in await stage.events("authority.changed", purpose="sessions")]
         assert what == ["made", "issues", "retired"]
@@ -120,7 +123,7 @@ async def test_a_stolen_intermediate_is_distrusted_at_once(make_stage: Any, purp
         forward, host, port = await alice.forward("wiki")
         assert (await fetch(host, port))[0] == 200
         asked = await perimeter.admin("ca", "rotate", purpose, "--now")
-        assert asked.code == 2
+        assert asked.code == 1, "a refusal: nothing was typed wrongly"
         assert "loses access" in asked.err
         assert "--yes" in asked.err
         assert (await fetch(host, port))[0] == 200

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from console.run import execute
 from controller.cli import app
+from controller.directory.lookup import listed_by
 from lab.processes import script
 
 
@@ -60,3 +62,28 @@ def test_an_identity_to_unlink_is_named_in_one_way() -> None:
     for named in ((), ("--provider", "corp", "--issuer", "https://login.example.com")):
         code, line = told("user", "unlink", "alice", *named)
         assert (code, "name --provider P or --issuer URL" in line) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "user",
+        "group",
+        "resource",
+        "segment",
+        "gateway",
+        "grant",
+        "device",
+        "session",
+        "passkey",
+        "policy",
+        "provider",
+        "intermediate",
+    ],
+)
+def test_what_lists_a_kind_is_a_command_that_there_is(what: str) -> None:
+    """Errors send people there."""
+    command: object = typer.main.get_command(app)
+    for word in listed_by(what).split():
+        command = getattr(command, "commands", {}).get(word)
+        assert command is not None, listed_by(what)
