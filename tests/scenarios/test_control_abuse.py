@@ -159,8 +159,8 @@ def gateway_abuses(session: str) -> dict[str, tuple[list[object], frozenset[int]
         "not JSON": ([hello, "hello"], PROTOCOL_ERROR),
         "a deep list": ([hello, DEEP], PROTOCOL_ERROR),
         "binary": ([hello, b"\0"], PROTOCOL_ERROR),
-        "too much": ([hello, {"type": "ack", "seq": 0, "x": "x" * 100_000}], TOO_BIG),
-        "too much before hello": (["x" * 100_000], TOO_BIG),
+        "too much": ([hello, {"type": "ack", "seq": 0, "x": "x" * 200_000}], TOO_BIG),
+        "too much before hello": (["x" * 200_000], TOO_BIG),
     }
 
 
