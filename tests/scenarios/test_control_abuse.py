@@ -6,6 +6,7 @@ Everybody here is who he says he is: a device with a live session, a gateway tha
 import asyncio
 import contextlib
 import json
+import math
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -128,6 +129,10 @@ async def test_a_device_that_does_not_keep_to_the_protocol_is_disconnected(stage
     untroubled(perimeter.processes["controller"].log)
 
 
+def reports(*each: object) -> dict[str, object]:
+    return {"type": "reports", "reports": each}
+
+
 def gateway_abuses(session: str) -> dict[str, tuple[list[object], frozenset[int]]]:
     """What a gateway says on its link, and the code it is closed with."""
     hello = {"type": "hello", "version": "1", "cloak": "auto"}
@@ -137,6 +142,7 @@ def gateway_abuses(session: str) -> dict[str, tuple[list[object], frozenset[int]
         "type": "tunnel.closed", "tunnel": str(uuid4()), "session": session, "resource": "wiki",
         "bytes_up": 1, "bytes_down": 1, "seconds": 1, "reason": "done", "at": at,
     }  # fmt: skip
+    refused = {"type": "handshake.refused", "source": where, "code": "x", "detail": "", "at": at}
     return {
         "no hello first": ([{"type": "ack", "seq": 0}], PROTOCOL_ERROR),
         "hello with another field": ([{**hello, "name": "edge"}], PROTOCOL_ERROR),
@@ -146,16 +152,17 @@ def gateway_abuses(session: str) -> dict[str, tuple[list[object], frozenset[int]
         "no type": ([hello, {"seq": 1}], PROTOCOL_ERROR),
         "acknowledging what was never sent": ([hello, {"type": "ack", "seq": 1_000_000}], PROTOCOL_ERROR),
         "an acknowledgement with another field": ([hello, {"type": "ack", "seq": 0, "x": 1}], PROTOCOL_ERROR),
-        "less than nothing through a tunnel": ([hello, {**closed, "bytes_up": -1}], PROTOCOL_ERROR),
-        "a time that is none": ([hello, {**closed, "at": "yesterday"}], PROTOCOL_ERROR),
-        "seconds that are no number": ([hello, json.dumps({**closed, "seconds": float("nan")})], PROTOCOL_ERROR),
-        "endless seconds": ([hello, json.dumps({**closed, "seconds": float("inf")})], PROTOCOL_ERROR),
-        "a number without end": ([hello, json.dumps({**closed, "bytes_up": 10**4000})], PROTOCOL_ERROR),
-        "more bytes than a database counts": ([hello, {**closed, "bytes_up": 2**64}], PROTOCOL_ERROR),
-        "a source that is no address": (
-            [hello, {"type": "handshake.refused", "source": where | {"port": 0}, "code": "x", "detail": "", "at": at}],
-            PROTOCOL_ERROR,
-        ),
+        "a report by itself": ([hello, closed], PROTOCOL_ERROR),
+        "no reports": ([hello, reports()], PROTOCOL_ERROR),
+        "more reports than eight": ([hello, reports(*[closed] * 9)], PROTOCOL_ERROR),
+        "a report of reports": ([hello, reports(reports(closed))], PROTOCOL_ERROR),
+        "less than nothing through a tunnel": ([hello, reports({**closed, "bytes_up": -1})], PROTOCOL_ERROR),
+        "a time that is none": ([hello, reports({**closed, "at": "yesterday"})], PROTOCOL_ERROR),
+        "seconds that are no number": ([hello, json.dumps(reports({**closed, "seconds": math.nan}))], PROTOCOL_ERROR),
+        "endless seconds": ([hello, json.dumps(reports({**closed, "seconds": math.inf}))], PROTOCOL_ERROR),
+        "a number without end": ([hello, json.dumps(reports({**closed, "bytes_up": 10**4000}))], PROTOCOL_ERROR),
+        "more bytes than a database counts": ([hello, reports({**closed, "bytes_up": 2**64})], PROTOCOL_ERROR),
+        "a source that is no address": ([hello, reports({**refused, "source": where | {"port": 0}})], PROTOCOL_ERROR),
         "not JSON": ([hello, "hello"], PROTOCOL_ERROR),
         "a deep list": ([hello, DEEP], PROTOCOL_ERROR),
         "binary": ([hello, b"\0"], PROTOCOL_ERROR),
@@ -193,11 +200,11 @@ async def told_lies(watch: Watch, intruder: Intruder, controller: Server) -> Non
     async with websocket(intruder, controller, "/v1/link") as opened:
         await say(opened, {"type": "hello", "version": "1", "cloak": "auto"})
         assert [(await opened.receive_json(timeout=SECONDS))["type"] for _ in range(2)] == ["welcome", "snapshot"]
-        await say(opened, {
+        await say(opened, reports({
             "type": "tunnel.opened", "tunnel": str(uuid4()), "session": str(uuid4()), "resource": "payroll",
             "source": {"host": "192.0.2.1", "port": 1}, "target": {"host": "192.0.2.2", "port": 1},
             "group": "X25519", "at": "2026-01-01T00:00:00Z",
-        })  # fmt: skip
+        }))  # fmt: skip
         event = await watch.until("tunnel.opened", resource="payroll")
         assert (event["gateway"], event["user"], event["policies"]) == ("spare", "", [])
 

@@ -1,5 +1,6 @@
 """The WebSocket of a live session."""
 
+import asyncio
 import hashlib
 from uuid import uuid4
 
