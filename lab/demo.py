@@ -7,7 +7,7 @@ with exit code 1. It needs no root: without, the cloak is `on-demand`, and the s
 import asyncio
 import json as json_module
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Annotated
@@ -43,8 +43,11 @@ class Story:
 async def set_the_stage(story: Story, fact: Facts) -> None:
     """A controller and a gateway start, dark."""
     perimeter = story.perimeter
-    await perimeter.start_controller()
-    await asyncio.gather(_gateway_and_resources(perimeter), _people(perimeter))
+    names = ("wiki", "payroll")
+    hidden = asyncio.gather(*(perimeter.start_hidden(name) for name in names))
+    _, targets = await asyncio.gather(perimeter.start_controller(), hidden)
+    resources = dict(zip(names, targets, strict=True))
+    await asyncio.gather(_gateway_and_resources(perimeter, resources), _people(perimeter))
     await perimeter.admin_json("grant", "add", "--group", "staff", "--resource", "wiki")
     cloak = (await perimeter.gateway_status("edge"))["cloak"]
     fact("processes", ", ".join(f"{name} ({process.pid})" for name, process in perimeter.processes.items()))
@@ -52,9 +55,10 @@ async def set_the_stage(story: Story, fact: Facts) -> None:
     fact("policy", "group staff may reach wiki; nobody may reach payroll")
 
 
-async def _gateway_and_resources(perimeter: Perimeter) -> None:
-    await perimeter.add_gateway("edge")
-    await asyncio.gather(*(perimeter.add_resource(name, gateways=["edge"]) for name in ("wiki", "payroll")))
+async def _gateway_and_resources(perimeter: Perimeter, targets: Mapping[str, str]) -> None:
+    await perimeter.add_gateway("edge", start=False)
+    adding = [perimeter.add_resource(name, gateways=["edge"], target=target) for name, target in targets.items()]
+    await asyncio.gather(perimeter.start_gateway("edge"), *adding)
 
 
 async def _people(perimeter: Perimeter) -> None:
@@ -111,10 +115,12 @@ async def reach_the_wiki(story: Story, fact: Facts) -> None:
 
 async def be_refused(story: Story, fact: Facts) -> None:
     """She asks for something she may not reach."""
-    refused = await _alice(story).gloam("connect", "payroll", text="")
+    refused, explained = await asyncio.gather(
+        _alice(story).gloam("connect", "payroll", text=""),
+        story.perimeter.admin("policy", "explain", "--user", "alice", "--resource", "payroll", "--json"),
+    )
     _insist(refused.code == ExitCode.DENIED, f"payroll is refused, with exit code 4: {refused}")
     fact("gloam connect payroll", refused.err.strip().removeprefix("gloam: "))
-    explained = await story.perimeter.admin("policy", "explain", "--user", "alice", "--resource", "payroll", "--json")
     fact("policy explain agrees", f"{explained.json['answer']}: {explained.json['sentence']}")
 
 
@@ -132,12 +138,13 @@ async def be_revoked(story: Story, fact: Facts) -> None:
 
 async def read_the_log(story: Story, fact: Facts) -> None:
     """What the audit log recorded."""
-    tail = await story.perimeter.admin("audit", "tail", "-n", "9", "--json")
+    tail, verdict = await asyncio.gather(
+        story.perimeter.admin("audit", "tail", "-n", "9", "--json"), story.perimeter.admin_json("audit", "verify")
+    )
     for record in (json_module.loads(line) for line in tail.out.splitlines()):
         event = record["event"]
         shown = "  ".join(f"{key}={event[key]}" for key in SHOWN if event.get(key) not in {None, ""})
         fact(f"{record['at'][11:23]} {record['kind']}", shown)
-    verdict = await story.perimeter.admin_json("audit", "verify")
     _insist(verdict["intact"], "the audit log verifies")
     fact("verified", f"{verdict['records']} records, chained by MAC, all intact")
 
