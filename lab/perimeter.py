@@ -6,6 +6,7 @@ whatever happened inside, and afterwards no process, socket or file of it is lef
 
 import asyncio
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ class Client:
         self.state = state
         self.authenticator: Authenticator | None = None
         self._env = {**env, "GLOAM_STATE": str(state)}
+        self._forwards: list[Process] = []
 
     def argv(self, *arguments: str) -> list[str]:
         """The command line of `gloam` with these arguments."""
@@ -52,7 +54,9 @@ class Client:
 
     def with_environment(self, env: Mapping[str, str]) -> "Client":
         """The same machine, whose commands have these variables as well."""
-        return Client(self.name, self.state, {**self._env, **env}, self._block, self._spawn)
+        same = copy.copy(self)
+        same._env = {**self._env, **env}  # noqa: SLF001 - our own
+        return same
 
     async def json(self, *arguments: str, text: str | None = None) -> Any:
         """Run `gloam … --json` and read its document. Raises LabError unless it succeeded."""
@@ -77,9 +81,14 @@ class Client:
             awaited=b'"listen"',
             spawn=self._spawn,
         )
+        self._forwards.append(process)
         line = await process.ready()
         at = HostPort.parse(json.loads(line)["listen"])
         return process, at.host, at.port
+
+    async def tear_down(self) -> None:
+        """Stop the forwards that still run, and the agent in the background."""
+        await asyncio.gather(*(forward.stop() for forward in self._forwards), self.gloam("logout", seconds=20))
 
 
 def _uri_in(offer: Finished) -> str:
@@ -270,9 +279,7 @@ class Perimeter:
     async def tear_down(self) -> None:
         """Stop everything, agents in the background included, and remove the directory."""
         try:
-            await asyncio.gather(
-                *(c.gloam("logout", seconds=20) for c in self.clients.values()), return_exceptions=True
-            )
+            await asyncio.gather(*(client.tear_down() for client in self.clients.values()), return_exceptions=True)
             order = sorted(self.processes, key=lambda name: (name == "controller", name))  # the controller last
             await asyncio.gather(*(self.processes[name].stop() for name in order if name != "controller"))
             if controller := self.processes.get("controller"):

@@ -4,9 +4,9 @@ Laws:
 
 1. The checks run in the protocol's order, cheapest first: length, locator, open, form, time, start, skew, kind, port,
    lease, source. The first that fails decides; there is one `Drop` and one counter for each reason, never an answer.
-2. A key's time only moves forward (WireGuard's rule): a knock is believed once; its replay,
-   or any older knock, never. A fresh knock moves the time even when a later check refuses it, or a captured one could
-   be played again once the lease is there.
+2. A knock is believed once; its replay, or one that is older by more than overtaking explains, never (`spa.replay`).
+   A fresh knock counts as used even when a later check refuses it, or a captured one could be played again once the
+   lease is there.
 3. That memory outlives the key: dropped and put back, it still knows what was used, for as long as skew lets it matter.
    It goes with the key: one that is given to another id is that id's alone, and what was used stays used.
 4. What does not open under a key says nothing about its holder: only a `Drop` after the seal names a `key_id`.
@@ -27,6 +27,7 @@ from spa.limits import MAX_DATAGRAM, MAX_SKEW_US, MIN_DATAGRAM, ROLL_BATCH
 from spa.locators import KnownKey, LocatorTable
 from spa.networks import SharedNetworks
 from spa.packet import KEY_BYTES, IPAddress, Knock, KnockKey, KnockKind, epoch_of, plain_address, unseal
+from spa.replay import Believed, believe
 
 __all__ = ["Admission", "Admit", "Drop", "DropReason"]
 
@@ -85,7 +86,7 @@ class Admission:
         self.shared = shared or SharedNetworks()
         self._table = LocatorTable()
         self._keys: dict[str, KnownKey] = {}  # the newest of each id
-        self._retired: dict[bytes, int] = {}  # time last believed, of keys that are gone; oldest retirement first
+        self._retired: dict[bytes, Believed] = {}  # of keys that are gone; oldest retirement first
         self.counters: Counter[DropReason] = Counter()
         self.admitted = 0
 
@@ -120,7 +121,7 @@ class Admission:
                 return
         if (taken := self._table.holder(data)) is not None:
             self._unlink(taken)
-        known = KnownKey(key_id, data, kinds, self._retired.pop(data, 0), self._keys.get(key_id))
+        known = KnownKey(key_id, data, kinds, self._retired.pop(data, ()), self._keys.get(key_id))
         self._keys[key_id] = known
         self._table.add(known, epoch_of(now_us))
 
@@ -177,13 +178,14 @@ class Admission:
         return Admit(known.key_id, knock.kind, knock.session, sources, knock.port)
 
     def _refusal(self, knock: Knock, known: KnownKey, source: IPAddress, now_us: int) -> DropReason | None:
-        if knock.time_us <= known.last_us:
+        believed = believe(known.believed, knock.time_us)
+        if believed is None:
             return DropReason.OLD_TIME
         if knock.time_us < self._started_us:
             return DropReason.BEFORE_START
         if abs(knock.time_us - now_us) > MAX_SKEW_US:
             return DropReason.CLOCK_SKEW
-        known.last_us = knock.time_us
+        known.believed = believed
         return self._not_permitted(knock, known, source)
 
     def _not_permitted(self, knock: Knock, known: KnownKey, source: IPAddress) -> DropReason | None:
@@ -219,13 +221,13 @@ class Admission:
 
     def _remove(self, known: KnownKey) -> None:
         self._table.remove(known)
-        if known.last_us:
+        if known.believed:
             self._retired.pop(known.key, None)
-            self._retired[known.key] = known.last_us
+            self._retired[known.key] = known.believed
 
     def _forget_retired(self, now_us: int) -> None:
         while self._retired:
             key = next(iter(self._retired))
-            if self._retired[key] + MAX_SKEW_US >= now_us:
+            if self._retired[key][0] + MAX_SKEW_US >= now_us:
                 return
             del self._retired[key]  # skew refuses by now whatever this remembered

@@ -26,6 +26,13 @@ EPOCH_SECONDS: Final = 900
 MAX_SKEW_US: Final = 120_000_000
 """How far a knock's time may be from ours. Clients learn our clock at every login, so this is for drift and queues."""
 
+REORDER_US: Final = 1_000_000
+"""How much older than the newest of its key a knock may be. Processes of one machine that knock at the same moment were
+seen to overtake each other by 11 ms on a machine that is busy; networks reorder by less."""
+
+REMEMBERED: Final = 16
+"""Times remembered of one key within that. Who knocks faster may be overtaken by as many knocks."""
+
 WINDOW_SECONDS: Final = 10.0
 """How long a knock opens the port for new connections of its source."""
 

@@ -17,18 +17,19 @@ from typing import Final
 
 from spa.limits import LOCATOR_BYTES
 from spa.packet import KEY_BYTES, KnockKind, locator_of
+from spa.replay import Believed
 
 _SHARDS: Final = 256  # chosen by the first byte of the locator, which is uniformly random
 
 
 @dataclass(slots=True, eq=False)
 class KnownKey:
-    """A key that may knock here, what it may ask for, and the time of the last knock it was believed."""
+    """A key that may knock here, what it may ask for, and which of its knocks were believed."""
 
     key_id: str
     key: bytes = field(repr=False)  # KnockKey.to_bytes()
     kinds: frozenset[KnockKind]
-    last_us: int = 0
+    believed: Believed = ()
     older: "KnownKey | None" = None  # another key of the same id, on its way out
     epoch: int | None = None  # the middle one of `locators`; None: not in the table
     locators: bytes = b""  # one after the other

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from spa.admission import Admission, Admit
 from spa.errors import DropReason
-from spa.limits import MAX_SKEW_US
+from spa.limits import MAX_SKEW_US, REORDER_US
 from spa.packet import Knock, KnockKey, KnockKind, encode
 from tests.fuzz.target import Reached, Target
 
@@ -37,7 +37,7 @@ class Story:
             lease_live=lambda _key_id, session: self.lease and session == SESSION,
         )
         self.keys: dict[str, dict[bytes, frozenset[KnockKind]]] = {}  # of each id, what it may knock for
-        self.believed: dict[bytes, int] = {}  # the time last believed of each key, for ever
+        self.believed: dict[bytes, set[int]] = {}  # the times believed of each key, for ever
         self.judged = 0
 
     def step(self, action: int, which: int, when: int, how: int) -> None:
@@ -96,13 +96,15 @@ class Story:
         assert knock is not None, "garbage opened a door"
         allowed = self.keys.get(answer.key_id, {}).get(key.to_bytes(), frozenset())
         assert knock.kind in allowed, "a key opened what it was not given for"
-        assert knock.time_us > self.believed.get(key.to_bytes(), 0), "a knock was believed twice"
+        believed = self.believed.setdefault(key.to_bytes(), set())
+        assert knock.time_us not in believed, "a knock was believed twice"
+        assert knock.time_us >= max(believed, default=0) - REORDER_US, "a knock was believed that others left behind"
         assert knock.time_us >= START - STEP_US
         assert abs(knock.time_us - self.now) <= MAX_SKEW_US
         assert answer == Admit(answer.key_id, knock.kind, knock.session, (SEEN,), PORT)
         assert knock.source in {None, SEEN}
         assert knock.session is None or self.lease
-        self.believed[key.to_bytes()] = knock.time_us
+        believed.add(knock.time_us)
 
 
 def check(data: bytes, reached: Reached) -> None:

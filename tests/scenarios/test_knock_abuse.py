@@ -89,7 +89,7 @@ class Thrower:
 
 
 def abuses(thrower: Thrower, elsewhere: Server) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-    """What it is, the counter it moves, and the datagram; in this order: a key's time only goes forward."""
+    """What it is, the counter it moves, and the datagram, in this order: by a second older is old."""
     tunnel = thrower.server.kind is KnockKind.TUNNEL
     new = thrower.knock
     yield "from the past", "before_start", lambda: new(at=thrower.now() - HOUR, epoch=this_epoch())
@@ -133,7 +133,7 @@ def abuses(thrower: Thrower, elsewhere: Server) -> Iterator[tuple[str, str, Call
     refused = new(port=23)
     yield "refused once", "port", lambda: refused
     yield "the same again", "old_time", lambda: refused
-    early = new()
+    early = new(at=thrower.now() - SECOND)
     yield "later than the next", "port", lambda: new(port=24)
     yield "earlier than the last", "old_time", lambda: early
 

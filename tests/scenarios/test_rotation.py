@@ -53,12 +53,14 @@ async def flowing(client: Client) -> AsyncIterator[Flow]:
     forward, host, port = await client.forward("echo:7")
     flow = Flow()
     task = asyncio.create_task(flow.run(host, port))
-    await flow.goes_on()
-    yield flow
-    await flow.goes_on()
-    assert not task.done()
-    task.cancel()
-    await forward.stop()
+    try:
+        await flow.goes_on()
+        yield flow
+        await flow.goes_on()
+        assert not task.done()
+    finally:
+        task.cancel()
+        await forward.stop()
 
 
 async def standings(stage: Any, purpose: str) -> list[str]:

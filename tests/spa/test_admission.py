@@ -12,7 +12,7 @@ from certs.names import Name
 from certs.secret import Secret
 from spa.admission import Admission, Admit, Drop
 from spa.errors import DropReason
-from spa.limits import MAX_SKEW_US
+from spa.limits import MAX_SKEW_US, REMEMBERED
 from spa.networks import parse_networks
 from spa.packet import Knock, KnockKey, KnockKind, derive_key, encode
 
@@ -248,12 +248,11 @@ def test_whatever_a_key_holder_seals_is_judged_and_never_raises(plain: bytes) ->
     judge.admit(where + bytes(12) + sealed, SEEN, NOW)
 
 
-@given(st.lists(st.integers(-200, 200), min_size=1, max_size=30))
-def test_the_times_a_key_is_believed_only_rise(offsets: list[int]) -> None:
+@given(st.permutations(range(REMEMBERED)), st.lists(st.integers(0, REMEMBERED - 1)))
+def test_knocks_that_overtake_each_other_all_open_and_each_once(order: list[int], again: list[int]) -> None:
     judge = admission()
     judge.put("device/1", KEY, ALL, NOW)
-    believed = -1000
-    for offset in offsets:
-        answer = judge.admit(knock(NOW + offset), SEEN, NOW)
-        assert isinstance(answer, Admit) is (offset > believed)
-        believed = max(believed, offset)
+    assert {reason(judge.admit(knock(NOW - each), SEEN, NOW)) for each in order} == {"admit"}
+    judge.drop("device/1")
+    judge.put("device/1", KEY, ALL, NOW)
+    assert {reason(judge.admit(knock(NOW - each), SEEN, NOW)) for each in again} <= {"old_time"}
