@@ -2,9 +2,10 @@
 
 Laws:
 
-1. A knock must be within 120 s of the server's clock, and its time must grow from one knock of this device to the next,
-   in whichever of its processes they are made. So small errors stay uncorrected: an offset that follows every
-   measurement would make time step back, while all processes of a machine agree on its uncorrected clock.
+1. A knock must be within 120 s of the server's clock, and its time must not fall back behind another knock of this
+   device by more than a second (`spa.replay`), in whichever of its processes they are made. So small errors stay
+   uncorrected: an offset that follows every measurement would make time step back, while all processes of a machine
+   agree on its uncorrected clock.
 2. An offset is corrected only where a new measurement is more than `TOLERANCE` away from the one in use.
 3. A correction that sets the time back does not set the time of knocks back: servers that accepted knocks from a clock
    that ran ahead refuse older ones. That time goes on as it did while a process may still knock with the correction

@@ -88,7 +88,8 @@ class Client:
 
     async def tear_down(self) -> None:
         """Stop the forwards that still run, and the agent in the background."""
-        await asyncio.gather(*(forward.stop() for forward in self._forwards), self.gloam("logout", seconds=20))
+        stops = (forward.stop() for forward in self._forwards)
+        await asyncio.gather(*stops, self.gloam("logout", seconds=20), return_exceptions=True)
 
 
 def _uri_in(offer: Finished) -> str:
@@ -279,7 +280,7 @@ class Perimeter:
     async def tear_down(self) -> None:
         """Stop everything, agents in the background included, and remove the directory."""
         try:
-            await asyncio.gather(*(client.tear_down() for client in self.clients.values()), return_exceptions=True)
+            await asyncio.gather(*(client.tear_down() for client in self.clients.values()))
             order = sorted(self.processes, key=lambda name: (name == "controller", name))  # the controller last
             await asyncio.gather(*(self.processes[name].stop() for name in order if name != "controller"))
             if controller := self.processes.get("controller"):
