@@ -7,6 +7,7 @@ Laws:
 2. A gateway's refusal is explained by the controller, who knows the fix; the gateway's own sentence stands in for it.
 3. When no gateway can be reached the way is asked for again, and tried if it is another: a session or a gateway may
    just have changed.
+4. A tunnel that broke off was cut if the way is denied now, and then the reason is the controller's.
 """
 
 from client.agent.messages import RouteAnswer, RouteCall
@@ -70,6 +71,16 @@ async def _open(state: ClientState, tunnels: Tunnels, target: Target, way: Route
         await find_way(state, target, fresh=True)  # raises with the controller's sentence and fix if it agrees
         fix = "run gloam status; log in again if it stays so"
         raise CommandError(str(denied), fix, ExitCode.DENIED) from denied
+
+
+async def why_broken(state: ClientState, target: Target) -> CommandError:
+    """What to say of an open tunnel to `target` that broke off; never `Denied`, which a command may try again."""
+    try:
+        await find_way(state, target, fresh=True)
+    except CommandError as error:
+        if error.code is not ExitCode.UNREACHABLE:
+            return CommandError(f"the tunnel to {target} was cut: {error.what}", error.fix, error.code)
+    return CommandError(f"the tunnel to {target} broke off", "try again; gloam status says if something is wrong")
 
 
 def unreachable(error: CannotReach) -> CommandError:

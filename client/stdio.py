@@ -5,7 +5,8 @@ Laws:
 1. Bytes only: nothing else is ever written to standard output.
 2. Half-close goes both ways: the end of standard input ends our direction, the end of the tunnel closes standard
    output.
-3. The exit code is 0 only if both directions ended well: a tunnel that broke or was cut is 1.
+3. The exit code is 0 only if both directions ended well. A tunnel that was cut says why and what helps, with the exit
+   code of the reason; it is never opened again, for nobody knows which bytes arrived.
 
 Standard input may be a terminal, a pipe, a socket or a plain file, and an event loop can wait only for some of those.
 So two threads copy between them and a socket pair, blocking as the operating system makes them, and the relay sees one
@@ -19,11 +20,10 @@ import socket
 import threading
 from typing import Final
 
-from client.reach import open_tunnel
+from client.reach import open_tunnel, why_broken
 from client.session import Target
 from client.state import ClientState
 from client.tunnel import Tunnels
-from console.errors import CommandError
 from wire.relay import DONE, Held
 
 CHUNK: Final = 65_536
@@ -47,7 +47,7 @@ async def connect_stdio(state: ClientState, target: Target, stdin: int, stdout: 
     # What the tunnel brought is in the socket pair: done is when it is out.
     await asyncio.to_thread(output.join)
     if reason != DONE:
-        raise CommandError(f"the tunnel to {target} broke off", "look at gloam status: it says if the session ended")
+        raise await why_broken(state, target)
 
 
 def _from_input(stdin: int, near: socket.socket) -> None:

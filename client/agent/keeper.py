@@ -12,6 +12,7 @@ Laws:
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import secrets
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -131,7 +132,10 @@ class Keeper:
                 await self._sleep(max(0.0, min(wait, left)))
         finally:
             self._over.set()
-            self.viewed.set()  # whoever waits for a view need not wait longer
+            self.viewed.set()  # whoever waits for a view need not wait longer,
+            for answer in itertools.chain.from_iterable(self._explaining.values()):  # nor for an explanation
+                if not answer.done():
+                    answer.set_exception(ConnectionResetError("the session is over"))
 
     async def explain(self, resource: str) -> None:
         """Asks the controller about one resource and puts the answer into the view; returns silently if it cannot."""

@@ -77,7 +77,7 @@ class Answers:
     after_step_up: tuple[ResourceView, ...] = ()  # instead of them; the same ones where it is empty
     explained: dict[str, ResourceView] = field(default_factory=dict)
     attach_status: int = 200
-    revoked_on_attach: Revoked | None = None
+    revoked_meanwhile: Revoked | None = None  # said where an explanation is asked for
     clock_error: timedelta = timedelta()
     enrol_refusal: tuple[int, Refusal] | None = None
     give_up_refusal: Refusal | None = None
@@ -285,10 +285,7 @@ class Controller:
             match message:
                 case Attach():
                     session = message.session
-                    if self.answers.revoked_on_attach is not None:
-                        await self.tell(self.answers.revoked_on_attach)
-                    else:
-                        await self.tell(Session(session=self.sessions[session]))
+                    await self.tell(Session(session=self.sessions[session]))
                 case Heartbeat():
                     await self.tell(Beat(time=self.now()))
                 case Renew():
@@ -297,7 +294,9 @@ class Controller:
                     await self.tell(Session(session=self.sessions[session]))
                 case ExplainRequest():
                     known = {each.name: each for each in self.answers.resources} | self.answers.explained
-                    if message.resource in known:
+                    if self.answers.revoked_meanwhile is not None:
+                        await self.tell(self.answers.revoked_meanwhile)
+                    elif message.resource in known:
                         await self.tell(Explained(resource=known[message.resource]))
                 case Logout():
                     await self.tell(Revoked(code="logged_out", sentence="logged out"))

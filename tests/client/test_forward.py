@@ -87,24 +87,57 @@ async def test_a_forward_outlives_renewals_and_ends_connections_with_the_session
     assert (await gloam("connect", "wiki")).code == 4
 
 
-async def test_a_cut_tunnel_is_a_reset_and_a_failure(gloam: Gloam, perimeter: Perimeter) -> None:
+async def _piped(gloam: Gloam, perimeter: Perimeter) -> asyncio.subprocess.Process:
+    """A running `gloam connect wiki` that has carried a byte each way."""
     await gloam.log_in()
-    _process, listening = await _forward(gloam)
-    reader, writer = await asyncio.open_connection("127.0.0.1", listening["port"])
-    writer.write(b"x")
-    assert await reader.read(1) == b"X"
     piped = await gloam.start("connect", "wiki")
     assert piped.stdin is not None
     assert piped.stdout is not None
     piped.stdin.write(b"y")
     assert await piped.stdout.read(1) == b"Y"
+    return piped
+
+
+def _cut(perimeter: Perimeter) -> None:
     for relay in perimeter.gateways[0].relays:
         relay.cut("revoked")
+
+
+async def test_a_cut_tunnel_is_a_reset_and_a_failure(gloam: Gloam, perimeter: Perimeter) -> None:
+    piped = await _piped(gloam, perimeter)
+    _process, listening = await _forward(gloam)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listening["port"])
+    writer.write(b"x")
+    assert await reader.read(1) == b"X"
+    _cut(perimeter)
     with pytest.raises(ConnectionResetError):
         await reader.read(1)
     writer.close()
-    assert await piped.wait() == 1
-    assert await piped.stderr.read() != b""  # type: ignore[union-attr]
+    out, said = await piped.communicate()
+    assert (piped.returncode, out) == (1, b"")
+    assert said == b"gloam: the tunnel to wiki broke off; try again; gloam status says if something is wrong\n"
+
+
+async def test_a_tunnel_cut_for_a_reason_says_it_and_is_not_opened_again(gloam: Gloam, perimeter: Perimeter) -> None:
+    piped = await _piped(gloam, perimeter)
+    stale = {"code": "mfa_stale", "sentence": "your proof is too old", "fix": "prove it again"}
+    perimeter.controller.answers.explained["wiki"] = perimeter.wiki(allowed=False, **stale)
+    _cut(perimeter)
+    out, said = await piped.communicate()
+    assert (piped.returncode, out) == (4, b"")
+    assert said == b"gloam: the tunnel to wiki was cut: your proof is too old; prove it again\n"
+    assert len(perimeter.gateways[0].relays) == 1
+
+
+async def test_a_tunnel_cut_before_the_agent_knows_that_the_session_is_over_says_why(
+    gloam: Gloam, perimeter: Perimeter
+) -> None:
+    piped = await _piped(gloam, perimeter)
+    perimeter.controller.answers.revoked_meanwhile = Revoked(code="revoked", sentence="revoked by root")
+    _cut(perimeter)
+    out, said = await piped.communicate()
+    assert (piped.returncode, out) == (4, b"")
+    assert said == b"gloam: the tunnel to wiki was cut: your session has ended: revoked by root; log in again\n"
 
 
 async def test_connect_half_closes_both_ways(gloam: Gloam, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from typing import Any
@@ -90,6 +91,34 @@ async def test_the_person_is_told_why(shared_stage: Any) -> None:
         while (status := await alice.json("status"))["logged_in"]:
             pass
     assert "laptop reported stolen" in status["ended"]["sentence"]
+
+
+async def test_who_is_cut_in_the_middle_is_told_why_at_once(shared_stage: Any) -> None:
+    alice = await shared_stage.person()
+    perimeter = shared_stage.perimeter
+    grant = await perimeter.admin_json("grant", "add", "--user", alice.name, "--resource", "payroll")
+    for resource, taking, why in (
+        ("payroll", ("grant", "remove", grant["id"]), "No grant lets you reach payroll"),
+        ("wiki", ("session", "revoke", "--user", alice.name, "--reason", "stolen"), "your session has ended: stolen"),
+    ):
+        connected = await in_the_middle(alice, resource)
+        assert (await perimeter.admin(*taking)).code == 0
+        _, said = await asyncio.wait_for(connected.communicate(), PATIENCE)
+        assert connected.returncode == 4, said
+        assert said.decode().startswith(f"gloam: the tunnel to {resource} was cut: {why}; ")
+        assert len(said.splitlines()) == 1
+
+
+async def in_the_middle(client: Client, resource: str) -> asyncio.subprocess.Process:
+    """A `gloam connect` through which a page has begun to come."""
+    pipe = asyncio.subprocess.PIPE
+    env = {**os.environ, "GLOAM_STATE": str(client.state)}
+    connected = await asyncio.create_subprocess_exec(
+        *client.argv("connect", resource), stdin=pipe, stdout=pipe, stderr=pipe, env=env
+    )
+    connected.stdin.write(b"GET / HTTP/1.1\r\nHost: hidden\r\n\r\n")
+    assert await asyncio.wait_for(connected.stdout.readline(), PATIENCE) == b"HTTP/1.1 200 OK\r\n"
+    return connected
 
 
 async def test_only_the_revoked_session_is_cut(shared_stage: Any) -> None:
