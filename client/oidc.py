@@ -8,8 +8,9 @@ Laws:
 """
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -54,7 +55,8 @@ async def _by_browser(state: ClientState, asked: OidcBegin, *, browser: bool) ->
         redirect.expect(begun.state or "")
         opened = browser and open_browser(begun.url)
         _say(f"{'A browser opens' if opened else 'Open'} this page of {begun.provider}, on this machine:\n{begun.url}")
-        returned = await _returned(redirect, begun)
+        async with _strays_told(state, redirect, begun.login):
+            returned = await _returned(redirect, begun)
     brought = OidcFinish(
         login=begun.login, code=returned.code, state=returned.state, issuer=returned.issuer, error=returned.error
     )
@@ -69,6 +71,27 @@ async def _returned(redirect: Redirect, begun: OidcBegun) -> Returned:
         return await redirect.answer(_left(begun).total_seconds())
     except TimeoutError:
         raise CommandError("the browser did not come back in time", f"{_AGAIN}, or add --device-code") from None
+
+
+@contextlib.asynccontextmanager
+async def _strays_told(state: ClientState, redirect: Redirect, login: UUID) -> AsyncIterator[None]:
+    """While the block waits: the first answer with another state is told to the person, and to the audit log."""
+
+    async def tell() -> None:
+        await redirect.stray.wait()
+        _say(
+            "Something came back from a browser that is no answer to this login; it was refused, and the login goes on."
+        )
+        with contextlib.suppress(CommandError):  # nobody can be told: that is no reason to end the login
+            await _finish(state, OidcFinish(login=login, stray=True))
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield
+    finally:
+        if not redirect.stray.is_set():
+            telling.cancel()
+        await asyncio.wait([telling])
 
 
 async def _by_device_code(state: ClientState, asked: OidcBegin) -> UUID:

@@ -4,7 +4,8 @@ Laws:
 
 1. It listens on 127.0.0.1 alone, on a port the system chooses, until one answer has come or the time is over.
 2. An answer is a GET of `PATH` at this very host and port with the state that was sent, which nobody guesses. Anything
-   else gets a page that says no, and changes nothing: no other page or program can end the waiting.
+   else gets a page that says no, and changes nothing: no other page or program can end the waiting. One that would be
+   an answer but for its state is a `stray`: somebody may be trying.
 3. Other users of this machine may read the state in the browser's command line: their connections are none of ours
    where the system says whose they are (loopback.py).
 4. Only what the protocol names is taken from it, bounded; the page that is shown holds nothing of it.
@@ -52,6 +53,7 @@ class Redirect:
 
     def __init__(self, port: int) -> None:
         self.port = port
+        self.stray = asyncio.Event()
         self._state = secrets.token_urlsafe()  # until `expect`, no answer is the right one
         self._answer: asyncio.Future[Returned] = asyncio.get_running_loop().create_future()
 
@@ -82,7 +84,10 @@ class Redirect:
         if any(len(query.getall(name)) != 1 or len(query[name]) > LONGEST for name in query):
             return None
         state, code, error = query.get("state", ""), query.get("code"), query.get("error")
-        if not hmac.compare_digest(state.encode(), self._state.encode()) or (code is None) == (error is None):
+        if (code is None) == (error is None):
+            return None
+        if not hmac.compare_digest(state.encode(), self._state.encode()):
+            self.stray.set()
             return None
         return Returned(state, code, query.get("iss"), None if error is None else error[:64])
 

@@ -57,6 +57,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another host": {"headers": {"Host": "evil.example"}},
     "a name for this machine": {"headers": {"Host": "localhost"}},
 }
+STRAYS = {"wrong state", "no state", "empty state"}
 
 
 async def test_whatever_else_comes_is_told_no_and_changes_nothing() -> None:
@@ -67,8 +68,10 @@ async def test_whatever_else_comes_is_told_no_and_changes_nothing() -> None:
         for name, wrong in WRONG.items():
             options = {key: value for key, value in wrong.items() if key in {"method", "headers"}}
             url = f"http://127.0.0.1:{redirect.port}{wrong.get('path', PATH)}?{wrong.get('query', good)}"
+            redirect.stray.clear()
             status, text = await get(url, **options)
             assert status == 400, name
+            assert redirect.stray.is_set() == (name in STRAYS), name
             assert "<b>" not in text
         assert (await get(f"http://127.0.0.1:{redirect.port}{PATH}?{good}"))[0] == 200
         assert (await redirect.answer(5)).code == "c"

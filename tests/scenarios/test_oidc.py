@@ -7,6 +7,9 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import urlopen
 
 import pytest
 import pytest_asyncio
@@ -87,6 +90,28 @@ async def test_in_the_browser_and_the_providers_groups_count(shared_stage: Any, 
         while (status := await ada.json("status"))["logged_in"]:
             pass
     assert status["ended"]["sentence"] == "the identity provider corp no longer confirms your login"
+
+
+async def test_a_redirect_with_a_wrong_state_is_refused_told_and_audited(
+    shared_stage: Any, corp: OpenIdProvider
+) -> None:
+    await corp.account("finn", amr=("pwd", "mfa"))
+    finn = await person(shared_stage, "finn")
+    argv = finn.argv("login", "--oidc", "--json")
+    env = {"GLOAM_STATE": str(finn.state), "BROWSER": "true %s"}  # a browser that only opens
+    command = await Process.start("wrong state", argv, log=finn.state / "oidc.log", env=env, awaited=b'"done"')
+    url = await command.said("response_type=code")
+    (redirect,) = parse_qs(urlsplit(url).query)["redirect_uri"]
+    with pytest.raises(HTTPError, match="400"):
+        await asyncio.to_thread(urlopen, f"{redirect}?code=stolen&state={'x' * 43}", timeout=30)
+    assert "it was refused, and the login goes on" in await command.said("Something came back")
+    async with asyncio.timeout(60):
+        while not (refused := await shared_stage.events("login.refused", user="finn")):
+            pass
+    assert [each["code"] for each in refused] == ["redirect_state"]
+    await asyncio.to_thread(browser.visit, url, "finn", "nnif")
+    await command.ready(60)
+    assert await command.wait() == 0
 
 
 async def test_in_real_chromium(shared_stage: Any, corp: OpenIdProvider) -> None:

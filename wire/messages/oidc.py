@@ -42,13 +42,17 @@ class OidcBegun(Message):
 
 
 class OidcFinish(Message):
-    """Client: what the redirect brought (`code` or `error`), or nothing: has the person agreed meanwhile?"""
+    """Client: what the redirect brought (`code` or `error`), or nothing: has the person agreed meanwhile?
+
+    `stray`: a redirect came with another state. It was refused here, and the login goes on; the audit log is to know.
+    """
 
     login: UUID
     code: Annotated[Opaque | None, Field(repr=False)] = None
     state: Annotated[Opaque | None, Field(repr=False)] = None
     issuer: Annotated[str, Field(max_length=2_048)] | None = None
     error: Annotated[str, Field(max_length=64)] | None = None
+    stray: bool = False
 
 
 class OidcFinished(Message):

@@ -7,7 +7,8 @@ Laws:
    protocol says: the verifier to the provider alone.
 3. There are at most `MOST` of them, `MOST_OF_DEVICE` of one device: a new one displaces the device's oldest, and is
    refused where others hold all. A device begins at most `MOST_BEGUN` of them in `WINDOW`.
-4. A wrong state ends the conversation: whoever sent it did not come from where we sent the person.
+4. A wrong state ends the conversation: whoever sent it did not come from where we sent the person. One that its device
+   has refused itself (`strayed`) does not: else any page in the person's browser could end their login.
 """
 
 import base64
@@ -90,6 +91,7 @@ class Conversation:
     deadline: datetime
     id: UUID = field(default_factory=uuid4)
     busy: bool = False
+    strayed: bool = False
     proved: Proved | None = None
 
 

@@ -98,6 +98,11 @@ class Federation:
         if conversation is None or conversation.busy or conversation.proved is not None:
             return self._no(told.OVER, "", device, source)
         registration = conversation.registration
+        if asked.stray:
+            if not conversation.strayed:  # once: whoever sends many fills no audit log
+                self._conversations.change(conversation, strayed=True)
+                self._audit(told.refused("redirect_state", told.STRAY), registration.name, device, source)
+            return self._pending(0)
         self._conversations.change(conversation, busy=True)
         try:
             match conversation.flow:

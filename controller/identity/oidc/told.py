@@ -30,6 +30,9 @@ class No:
 _ASK: Final = "try again; if it stays so, your administrator finds the reason in the audit log"
 
 
+STRAY: Final = "refused by the device itself; the login goes on"
+
+
 def refused(reason: str, detail: str = "") -> No:
     """Something about the provider's word does not count (law 2)."""
     return No(reason, "oidc_refused", "this login at the provider does not count here", _ASK, detail)

@@ -259,6 +259,17 @@ async def test_a_bad_redirect_is_refused_and_ends_the_login(world: World) -> Non
         assert (await world.finish(login, code=code, state=state)).code == "login_over"
 
 
+async def test_a_wrong_state_that_the_device_refused_is_audited_once_and_ends_nothing(world: World) -> None:
+    login = await begun(world)
+    for _ in range(3):
+        assert (await world.finish(login, stray=True)).status == "pending"
+    assert await world.reasons() == [
+        ("redirect_state", "provider corp; refused by the device itself; the login goes on")
+    ]
+    assert (await world.finish(login)).status == "proved"
+    assert (await world.finish(login, stray=True)).code == "login_over"
+
+
 async def test_a_provider_that_says_its_issuer_must_say_it(world: World) -> None:
     world.signer.metadata["authorization_response_iss_parameter_supported"] = True
     world.perimeter.openid.providers._client.forget(world.signer.issuer)
