@@ -2,9 +2,8 @@
 
 1. TLS 1.3 only; key exchange from `limits.GROUPS` only, and what was negotiated is read back and checked: an OpenSSL
    that ignored the list would refuse connections, not weaken them.
-2. No resumption and no early data: every connection answers today's checks. The server keeps no session. (OpenSSL still
-   sends two tickets; pyOpenSSL cannot stop that. They are bare handles to sessions nobody kept, and a connection that
-   was resumed all the same is refused.)
+2. No resumption and no early data: every connection answers today's checks. A server keeps no session and sends no
+   ticket, and a connection that was resumed all the same is refused.
 3. The peer's name comes from the chain that verified (`certs.verify.name_of`), before any byte reaches a protocol.
 4. A server trusts the intermediates of the purposes it accepts and nothing else; a client the `services` intermediates,
    and one its server presents that is newer and signed by the root it has (certs.trust, law 4): a rotation shuts out
@@ -45,7 +44,7 @@ __all__ = ["ClientTls", "ServerTls", "TlsTransport", "accept_tls", "connect_tls"
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 _CIPHERS: Final = b"TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256"
-_OPTIONS: Final = SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
+_OPTIONS: Final = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE
 _PARTIAL_WRITE: Final = 0x1
 _NO_AUTO_CHAIN: Final = 0x8
 _MAX_CHAIN_DEPTH: Final = 3
@@ -151,6 +150,7 @@ class ServerTls(_Policy):
         mode = SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_client else 0)
         self._context.set_verify(mode, _notice)
         self._context.set_alpn_select_callback(self._select_alpn)
+        self._context.set_tlsext_servername_callback(_no_tickets)
         self.pending: Pending[Arrival] = Pending(
             Bounds(limits.MAX_SILENT, limits.MAX_SILENT_PER_SOURCE),
             Bounds(limits.MAX_PENDING_HANDSHAKES, limits.MAX_PENDING_PER_SOURCE),
@@ -264,6 +264,16 @@ def _fill(store: crypto.X509Store, anchors: Iterable[x509.Certificate]) -> None:
         store.add_cert(crypto.X509.from_cryptography(certificate))
     # PARTIAL_CHAIN lets one intermediate be the anchor, so the others signed by the same root are strangers.
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN | crypto.X509StoreFlags.X509_STRICT)
+
+
+def _no_tickets(connection: SSL.Connection) -> None:
+    """Asked in every ClientHello, whether it names a server or not.
+
+    With OP_NO_TICKET from the beginning, OpenSSL sends two tickets of TLS 1.3 all the same, handles to a cache of sessions,
+    and pyOpenSSL has no SSL_set_num_tickets. Where the option comes at this point, none is sent: OpenSSL takes it for a
+    change to a virtual host without tickets. Were that to end, `judge` would still refuse whoever uses one.
+    """
+    _openssl.SSL_set_options(connection._ssl, SSL.OP_NO_TICKET)  # noqa: SLF001
 
 
 def _notice(connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, ok: int) -> bool:

@@ -331,16 +331,26 @@ def _drain(connection: SSL.Connection) -> bytes:
         return b""
 
 
-async def test_a_session_of_before_is_worth_nothing(wire: Wire) -> None:
+@pytest.mark.parametrize("ticket", [False, True])
+async def test_there_are_no_tickets_and_a_session_of_before_is_worth_nothing(wire: Wire, *, ticket: bool) -> None:
+    """Not even with a ticket, which a server of ours sends only if OpenSSL changed under it."""
     server = wire.server_tls()
+    if ticket:
+        server._context.set_tlsext_servername_callback(lambda _connection: None)
     context = peer_context(wire, wire.authority.identity(SESSION))
     context.set_session_cache_mode(SSL.SESS_CACHE_CLIENT)
-    first = SSL.Connection(context, None)
+    states: set[bytes] = set()
+    context.set_info_callback(lambda each, _where, _result: states.add(each.get_state_string()))
+    first, again = SSL.Connection(context, None), SSL.Connection(context, None)
     await shake(wire, server, first)
+    assert any(b"session ticket" in state for state in states) is ticket, states
     session = first.get_session()
     assert session is not None
-    again = SSL.Connection(context, None)
     again.set_session(session)
+    if ticket:
+        with pytest.raises(TlsRefused):
+            await shake(wire, server, again)
+        return
     here = await shake(wire, server, again)
     from OpenSSL._util import lib
 
