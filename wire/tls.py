@@ -269,9 +269,9 @@ def _fill(store: crypto.X509Store, anchors: Iterable[x509.Certificate]) -> None:
 def _no_tickets(connection: SSL.Connection) -> None:
     """Asked in every ClientHello, whether it names a server or not.
 
-    With OP_NO_TICKET from the beginning, OpenSSL sends two tickets of TLS 1.3 all the same, handles to a cache of sessions,
-    and pyOpenSSL has no SSL_set_num_tickets. Where the option comes at this point, none is sent: OpenSSL takes it for a
-    change to a virtual host without tickets. Were that to end, `judge` would still refuse whoever uses one.
+    With OP_NO_TICKET from the beginning OpenSSL sends two tickets of TLS 1.3 all the same, handles to a cache of
+    sessions, and pyOpenSSL has no SSL_set_num_tickets. Where the option comes at this point none is sent: OpenSSL takes
+    it for a change to a virtual host without tickets. Were that to end, `judge` would still refuse whoever uses one.
     """
     _openssl.SSL_set_options(connection._ssl, SSL.OP_NO_TICKET)  # noqa: SLF001
 
