@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 import threading
+from concurrent.futures import Future
 from typing import Final
 
 from client.reach import open_tunnel, why_broken
@@ -30,13 +31,16 @@ CHUNK: Final = 65_536
 
 
 async def connect_stdio(state: ClientState, target: Target, stdin: int, stdout: int) -> None:
-    """Copies until both directions have ended. Raises CommandError for a refusal or a broken tunnel."""
+    """Copies until both directions have ended.
+
+    Raises CommandError for a refusal or a broken tunnel, OSError where standard output takes no more.
+    """
     tunnel = await open_tunnel(state, Tunnels(state, state.profile()), target)
     near, far = socket.socketpair()
-    output = threading.Thread(target=_to_output, args=(near, stdout), daemon=True, name="output")
+    written: Future[None] = Future()
     # Daemons: a read of a terminal that nobody types at must not keep the process.
     threading.Thread(target=_from_input, args=(stdin, near), daemon=True, name="input").start()
-    output.start()
+    threading.Thread(target=_to_output, args=(near, stdout, written), daemon=True, name="output").start()
     try:
         far.setblocking(False)  # noqa: FBT003 - the one argument it has
         plain, _held = await asyncio.get_running_loop().connect_accepted_socket(Held, far)
@@ -44,8 +48,8 @@ async def connect_stdio(state: ClientState, target: Target, stdin: int, stdout: 
     except BaseException:
         tunnel.abort()
         raise
-    # What the tunnel brought is in the socket pair: done is when it is out.
-    await asyncio.to_thread(output.join)
+    # What the tunnel brought is in the socket pair: done is when it is out, or cannot be written.
+    await asyncio.wrap_future(written)
     if reason != DONE:
         raise await why_broken(state, target)
 
@@ -58,16 +62,28 @@ def _from_input(stdin: int, near: socket.socket) -> None:
         near.shutdown(socket.SHUT_WR)
 
 
-def _to_output(near: socket.socket, stdout: int) -> None:
-    with contextlib.suppress(OSError):
-        while data := near.recv(CHUNK):
+def _to_output(near: socket.socket, stdout: int, written: Future[None]) -> None:
+    try:
+        while data := _received(near):
             view = memoryview(data)
             while view:
                 view = view[os.write(stdout, view) :]
-    # Nobody reads our output any more, or there is no more: closing it tells the next program in the pipe.
-    with contextlib.suppress(OSError):
-        near.shutdown(socket.SHUT_RD)
+    except OSError as error:  # nobody reads our output any more, or its disk is full
+        with contextlib.suppress(OSError):
+            near.shutdown(socket.SHUT_RD)
+        written.set_exception(OSError(error.errno, error.strerror, "standard output"))
+        return
+    # There is no more: closing it tells the next program in the pipe.
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(nowhere, stdout)  # not close(): the next socket must not become standard output
         os.close(nowhere)
+    written.set_result(None)
+
+
+def _received(near: socket.socket) -> bytes:
+    """What comes next of the tunnel; nothing once it has ended, well or not."""
+    try:
+        return near.recv(CHUNK)
+    except OSError:
+        return b""

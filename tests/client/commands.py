@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -28,7 +29,9 @@ class Gloam:
         """Gives the commands these variables as well."""
         self._environ.update(variables)
 
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, stdout: int | IO[bytes] = asyncio.subprocess.PIPE
+    ) -> asyncio.subprocess.Process:
         """A command that goes on, and is spoken to."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -36,7 +39,7 @@ class Gloam:
             "client.cli",
             *arguments,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             env=self._environ,
             cwd=self.directory.parent,

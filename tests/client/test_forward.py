@@ -1,12 +1,14 @@
 """`gloam forward`, `connect` and `knock` as processes, against a perimeter of real sockets in this one."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -138,6 +140,35 @@ async def test_a_tunnel_cut_before_the_agent_knows_that_the_session_is_over_says
     out, said = await piped.communicate()
     assert (piped.returncode, out) == (4, b"")
     assert said == b"gloam: the tunnel to wiki was cut: your session has ended: revoked by root; log in again\n"
+
+
+async def test_connect_ends_quietly_when_the_reader_of_its_output_has_gone(gloam: Gloam, perimeter: Perimeter) -> None:
+    piped = await _piped(gloam, perimeter)
+    assert piped.stdin is not None
+    assert piped.stderr is not None
+    transport = piped._transport.get_pipe_transport(1)  # type: ignore[attr-defined]  # asyncio gives no other way
+    transport.close()
+    with contextlib.suppress(ConnectionError):
+        while piped.returncode is None:
+            piped.stdin.write(b"z" * 4_096)
+            await piped.stdin.drain()
+    assert (await piped.wait(), await piped.stderr.read()) == (141, b"")
+
+
+@pytest.fixture
+def full() -> Iterator[IO[bytes]]:
+    """A device that takes nothing more."""
+    with Path("/dev/full").open("wb") as opened:
+        yield opened
+
+
+async def test_connect_says_that_its_output_cannot_be_written(gloam: Gloam, full: IO[bytes]) -> None:
+    await gloam.log_in()
+    piped = await gloam.start("connect", "wiki", stdout=full)
+    _, said = await piped.communicate(b"x")
+    assert piped.returncode == 1
+    assert said.startswith(b"gloam: standard output: No space left on device; ")
+    assert len(said.splitlines()) == 1
 
 
 async def test_connect_half_closes_both_ways(gloam: Gloam, tmp_path: Path) -> None:
