@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from OpenSSL import SSL
 
 from certs import (
     Identity,
@@ -21,7 +20,7 @@ from certs import (
     spki_sha256,
 )
 from certs.profile import CLOCK_SKEW
-from tests.wire.harness import DEVICE, DOMAIN, GATEWAY, SESSION, Authority, Recorder, Wire
+from tests.wire.harness import DEVICE, DOMAIN, GATEWAY, SESSION, Authority, Wire
 from wire import limits
 from wire.errors import LocalError, TlsRefused
 from wire.tls import ClientTls, ServerTls, connect_tls, export_binding
@@ -273,109 +272,6 @@ async def test_the_exporter_gives_both_ends_the_same_bytes_and_others_other_byte
         export_binding(asyncio.Transport(), b"EXPORTER-test", b"", 32)
 
 
-def peer_context(wire: Wire, identity: Identity) -> SSL.Context:
-    """A TLS client with a policy of its own."""
-    context = SSL.Context(SSL.TLS_METHOD)
-    context.use_certificate(identity.leaf)
-    context.use_privatekey(wire.client_tls(identity) and _key(identity))
-    return context
-
-
-def _key(identity: Identity) -> object:
-    from certs import load_private_key
-
-    return load_private_key(identity.key)
-
-
-async def shake(wire: Wire, server: ServerTls, connection: SSL.Connection) -> Recorder:
-    """Run a foreign client's handshake against our server; the server's protocol."""
-    here = wire.recorder()
-    serving = asyncio.ensure_future(wire.serve_one(server, lambda: here))
-    sock = await wire.dial()
-    loop = asyncio.get_running_loop()
-    connection.set_connect_state()
-    while True:
-        try:
-            connection.do_handshake()
-        except SSL.WantReadError:
-            await loop.sock_sendall(sock, _drain(connection))
-            data = await loop.sock_recv(sock, 65536)
-            if not data:
-                sock.close()
-                raise TlsRefused("closed", "closed") from None
-            connection.bio_write(data)
-        except SSL.Error as error:
-            sock.close()
-            raise TlsRefused("refused", str(error)) from None
-        else:
-            await loop.sock_sendall(sock, _drain(connection))
-            break
-    await serving
-    made = await here.made
-    made.write(b"x")
-    while True:
-        try:
-            assert connection.recv(10) == b"x"
-        except SSL.WantReadError:
-            connection.bio_write(await loop.sock_recv(sock, 65536))
-        else:
-            break
-    sock.close()
-    return here
-
-
-def _drain(connection: SSL.Connection) -> bytes:
-    try:
-        return connection.bio_read(65536)
-    except SSL.WantReadError:
-        return b""
-
-
-@pytest.mark.parametrize("ticket", [False, True])
-async def test_there_are_no_tickets_and_a_session_of_before_is_worth_nothing(wire: Wire, *, ticket: bool) -> None:
-    """Not even with a ticket, which a server of ours sends only if OpenSSL changed under it."""
-    server = wire.server_tls()
-    if ticket:
-        server._context.set_tlsext_servername_callback(lambda _connection: None)
-    context = peer_context(wire, wire.authority.identity(SESSION))
-    context.set_session_cache_mode(SSL.SESS_CACHE_CLIENT)
-    states: set[bytes] = set()
-    context.set_info_callback(lambda each, _where, _result: states.add(each.get_state_string()))
-    first, again = SSL.Connection(context, None), SSL.Connection(context, None)
-    await shake(wire, server, first)
-    assert any(b"session ticket" in state for state in states) is ticket, states
-    session = first.get_session()
-    assert session is not None
-    again.set_session(session)
-    if ticket:
-        with pytest.raises(TlsRefused):
-            await shake(wire, server, again)
-        return
-    here = await shake(wire, server, again)
-    from OpenSSL._util import lib
-
-    assert not lib.SSL_session_reused(again._ssl)
-    assert here.transport.get_extra_info("peer") == SESSION
-
-
-@pytest.mark.parametrize(
-    ("groups", "taken"), [("X25519", "X25519"), ("P-256", None), ("P-256:X25519", "X25519"), ("X448", None)]
-)
-async def test_key_exchange_is_one_of_two(wire: Wire, groups: str, taken: str | None) -> None:
-    from OpenSSL._util import lib
-
-    context = peer_context(wire, wire.authority.identity(SESSION))
-    assert lib.SSL_CTX_set1_curves_list(context._context, groups.encode()) == 1
-    connection = SSL.Connection(context, None)
-    if taken is None:
-        with pytest.raises(TlsRefused):
-            await shake(wire, wire.server_tls(), connection)
-        assert (await wire.refusals.get()).reason == "no_group"
-    else:
-        here = await shake(wire, wire.server_tls(), connection)
-        assert here.transport.get_extra_info("group") == taken
-
-
 async def test_a_group_the_policy_does_not_name_is_refused_even_if_openssl_took_it(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,14 +279,6 @@ async def test_a_group_the_policy_does_not_name_is_refused_even_if_openssl_took_
     server, client = wire.server_tls(), wire.client_tls()
     monkeypatch.setattr(limits, "GROUPS", ("X448",))
     assert (await refused_by_server(wire, server, client))[2] == "weak_parameters"
-
-
-async def test_tls_1_2_is_refused(wire: Wire) -> None:
-    context = peer_context(wire, wire.authority.identity(SESSION))
-    context.set_max_proto_version(SSL.TLS1_2_VERSION)
-    with pytest.raises(TlsRefused):
-        await shake(wire, wire.server_tls(), SSL.Connection(context, None))
-    assert (await wire.refusals.get()).reason == "old_tls"
 
 
 def test_nothing_else_builds_a_tls_context() -> None:
