@@ -101,24 +101,30 @@ async def test_who_is_cut_in_the_middle_is_told_why_at_once(shared_stage: Any) -
         ("payroll", ("grant", "remove", grant["id"]), "No grant lets you reach payroll"),
         ("wiki", ("session", "revoke", "--user", alice.name, "--reason", "stolen"), "your session has ended: stolen"),
     ):
-        connected = await in_the_middle(alice, resource)
-        assert (await perimeter.admin(*taking)).code == 0
-        _, said = await asyncio.wait_for(connected.communicate(), PATIENCE)
+        async with in_the_middle(alice, resource) as connected:
+            assert (await perimeter.admin(*taking)).code == 0
+            _, said = await asyncio.wait_for(connected.communicate(), PATIENCE)
         assert connected.returncode == 4, said
         assert said.decode().startswith(f"gloam: the tunnel to {resource} was cut: {why}; ")
         assert len(said.splitlines()) == 1
 
 
-async def in_the_middle(client: Client, resource: str) -> asyncio.subprocess.Process:
+@contextlib.asynccontextmanager
+async def in_the_middle(client: Client, resource: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A `gloam connect` through which a page has begun to come."""
     pipe = asyncio.subprocess.PIPE
     env = {**os.environ, "GLOAM_STATE": str(client.state)}
     connected = await asyncio.create_subprocess_exec(
         *client.argv("connect", resource), stdin=pipe, stdout=pipe, stderr=pipe, env=env
     )
-    connected.stdin.write(b"GET / HTTP/1.1\r\nHost: hidden\r\n\r\n")
-    assert await asyncio.wait_for(connected.stdout.readline(), PATIENCE) == b"HTTP/1.1 200 OK\r\n"
-    return connected
+    try:
+        connected.stdin.write(b"GET / HTTP/1.1\r\nHost: hidden\r\n\r\n")
+        assert await asyncio.wait_for(connected.stdout.readline(), PATIENCE) == b"HTTP/1.1 200 OK\r\n"
+        yield connected
+    finally:
+        if connected.returncode is None:
+            connected.kill()
+            await connected.wait()
 
 
 async def test_only_the_revoked_session_is_cut(shared_stage: Any) -> None:
