@@ -19,7 +19,9 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from webauthn import verify_authentication_response, verify_registration_response
 from webauthn.helpers import (
     decode_credential_public_key,
@@ -45,6 +47,8 @@ from webauthn.helpers.structs import (
 
 from wire.messages import AddPasskey, PasskeyProof
 from wire.passkey import RP_ID, origin
+
+_P25519: Final = 2**255 - 19
 
 ALGORITHMS: Final = (
     COSEAlgorithmIdentifier.ECDSA_SHA_256,
@@ -210,14 +214,32 @@ def _registered(asked: AddPasskey, challenge: bytes) -> Made | Refused:
 
 
 def _check_key(public_key: bytes) -> Refused | None:
-    """A key that nothing can be verified with is refused now, and not at the first login."""
+    """A key that nothing can be verified with, or everything, is refused now, and not at the first login."""
     decoded = decode_credential_public_key(public_key)
     if decoded.alg not in ALGORITHMS:
         return Refused(Reason.KEY, f"algorithm {decoded.alg}"[:64])
     key = decoded_public_key_to_cryptography(decoded)
     if isinstance(key, RSAPublicKey) and key.key_size < LEAST_RSA_BITS:
         return Refused(Reason.KEY, f"RSA of {key.key_size} bits")
+    if isinstance(key, Ed25519PublicKey) and _of_small_order(key):
+        return Refused(Reason.KEY, "a point of small order")
     return None
+
+
+def _of_small_order(key: Ed25519PublicKey) -> bool:
+    """Whether signatures by this key can be made without a private key; RFC 8032 leaves the check to whoever needs it.
+
+    The same point on Curve25519 (RFC 7748, section 4.1), where OpenSSL refuses a shared secret that is zero.
+    """
+    y = int.from_bytes(key.public_bytes_raw(), "little") % (1 << 255)
+    if (y - 1) % _P25519 == 0:
+        return True  # the neutral element, which Curve25519 has at infinity
+    u = (1 + y) * pow(1 - y, -1, _P25519) % _P25519
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(u.to_bytes(32, "little")))
+    except ValueError:
+        return True
+    return False
 
 
 def _check_client_data(data: bytes, kind: str, challenge: bytes, port: int) -> Refused | None:

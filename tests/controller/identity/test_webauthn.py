@@ -154,6 +154,20 @@ BAD_REGISTRATIONS: dict[str, tuple[dict[str, Any], Reason]] = {
     ),
     "a key that is a number": ({"public_key": cbor2.dumps(7)}, Reason.MALFORMED),
     "a key without its half": ({"public_key": cbor2.dumps({1: 2, 3: -7, -1: 1, -2: bytes(32)})}, Reason.MALFORMED),
+    **{
+        f"a point of small order, {name}": (
+            {"public_key": cbor2.dumps({1: 1, 3: -8, -1: 6, -2: point})},
+            Reason.KEY,
+        )
+        for name, point in {
+            "1": b"\x01" + bytes(31),
+            "2": b"\xec" + b"\xff" * 30 + b"\x7f",
+            "4": bytes(32),
+            "4, the other": bytes(31) + b"\x80",
+            "8": bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+            "8, the other": bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+        }.items()
+    },
     "another curve": ({"public_key": cbor2.dumps({1: 2, 3: -7, -1: 9, -2: b"1", -3: b"1"})}, Reason.KEY),
 }
 
